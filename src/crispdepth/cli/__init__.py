@@ -1,0 +1,1 @@
+"""The command line: parse, read files, call a task, write files."""

@@ -1,0 +1,1 @@
+"""Samples and datasets for training and benchmarks."""

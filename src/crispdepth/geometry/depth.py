@@ -1,0 +1,69 @@
+"""Depth, inverse depth and the [0, 10] scale that layer completers work in."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from crispdepth.types import DepthMap, Float32Map
+
+COMPLETER_RANGE = 10.0
+"""Completers see inverse depth in [0, COMPLETER_RANGE] (LeReS scaling, spec A.4.2)."""
+
+
+class Scaled(NamedTuple):
+    """An inverse depth map brought to [0, 10], and the affine map that did it."""
+
+    values: Float32Map  # (h, w) in [0, 10] where valid
+    gain: float
+    offset: float  # scaled = (inverse_depth - offset) * gain
+
+    def restore(self, scaled: Float32Map) -> Float32Map:
+        """From the [0, 10] scale back to inverse depth."""
+        return scaled / np.float32(self.gain) + np.float32(self.offset)
+
+
+def inverse_depth(depth: DepthMap) -> Float32Map:
+    """The map as inverse depth, (h, w), in 1/unit; 0 where it is invalid."""
+    if depth.kind == "inverse_depth":
+        return depth.values
+    return np.divide(
+        np.float32(1), depth.values, out=np.zeros_like(depth.values), where=depth.usable
+    )
+
+
+def from_inverse_depth(values: Float32Map, like: DepthMap) -> Float32Map:
+    """Inverse depth (h, w) as values of the kind of ``like``.
+
+    A depth is at most 2e6 times the nearest valid depth of ``like``: an inverse depth of zero
+    or below has no depth.
+    """
+    if like.kind == "inverse_depth":
+        return values
+    nearest = like.values[like.usable].min(initial=np.inf)
+    floor = np.float32(0.5e-6 / nearest) if np.isfinite(nearest) else np.float32(1e-6)
+    return np.float32(1) / np.maximum(values, floor)
+
+
+def scale_to_completer(inverse: Float32Map, valid: np.ndarray) -> Scaled:
+    """Min-max scale inverse depth to [0, 10] over its valid pixels.
+
+    Min-max rather than max: an initial prediction has an arbitrary shift too, and this makes
+    refinement equivariant to it (spec A.4.2).
+
+    Raises:
+        ValueError: there is no valid pixel, or the valid pixels are all equal.
+    """
+    low = float(inverse.min(where=valid, initial=np.inf))
+    high = float(inverse.max(where=valid, initial=-np.inf))
+    if low > high:
+        raise ValueError(
+            "The depth map has no valid pixel (all zero, NaN or infinite); "
+            "check the file, or state its kind with --depth-kind."
+        )
+    if not high - low > 1e-6 * max(abs(low), abs(high)):
+        raise ValueError(
+            f"The depth map is constant (inverse depth {high:g} everywhere): "
+            "there is nothing to refine. Check that this is the depth file you meant."
+        )
+    gain = COMPLETER_RANGE / (high - low)
+    return Scaled((inverse - np.float32(low)) * np.float32(gain), gain, low)

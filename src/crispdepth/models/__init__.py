@@ -1,0 +1,1 @@
+"""What can complete a layer."""

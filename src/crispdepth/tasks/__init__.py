@@ -1,0 +1,1 @@
+"""Answers to a user's question, in memory: arrays in, arrays out, no files."""

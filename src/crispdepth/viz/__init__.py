@@ -1,0 +1,1 @@
+"""Values to pictures: arrays and strings, no files."""
