@@ -172,8 +172,8 @@ class MaskSet:
     def __getitem__(self, index: int) -> Float32Map:
         mask = self.values[index]
         if np.issubdtype(mask.dtype, np.floating):
-            return mask.astype(np.float32, copy=False)
-        return mask.astype(np.float32) * np.float32(1 / np.iinfo(mask.dtype).max)
+            return np.asarray(mask, np.float32)
+        return np.divide(mask, np.iinfo(mask.dtype).max, dtype=np.float32)
 
     @property
     def size(self) -> Size:
@@ -225,7 +225,10 @@ class LayerCompleter(Protocol):
     business (`crispdepth.tasks.refine`).
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the completer is called in results and tables."""
+        ...
 
     @property
     def resolution(self) -> int:
@@ -281,7 +284,7 @@ class RefinedDepth:
         """Where the refined depth may differ from the input, (h, w) bool."""
         return self.gate > 0
 
-    def save(self, folder: str | Path, formats: Sequence[str] = ("exr", "png", "layers")) -> Path:
+    def save(self, folder: str | Path, formats: Sequence[str] | None = None) -> Path:
         """Write the result into ``folder``; see `crispdepth.api.save` for what the formats are."""
         from crispdepth.api import save
 

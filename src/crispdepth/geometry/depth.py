@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from crispdepth.types import DepthMap, Float32Map
+from crispdepth.types import DepthMap, Float32Map, Size
 
 COMPLETER_RANGE = 10.0
 """Completers see inverse depth in [0, COMPLETER_RANGE] (LeReS scaling, spec A.4.2)."""
@@ -41,7 +42,7 @@ def from_inverse_depth(values: Float32Map, like: DepthMap) -> Float32Map:
         return values
     nearest = like.values[like.usable].min(initial=np.inf)
     floor = np.float32(0.5e-6 / nearest) if np.isfinite(nearest) else np.float32(1e-6)
-    return np.float32(1) / np.maximum(values, floor)
+    return np.reciprocal(np.maximum(values, floor))
 
 
 def scale_to_completer(inverse: Float32Map, valid: np.ndarray) -> Scaled:
@@ -67,3 +68,27 @@ def scale_to_completer(inverse: Float32Map, valid: np.ndarray) -> Scaled:
         )
     gain = COMPLETER_RANGE / (high - low)
     return Scaled((inverse - np.float32(low)) * np.float32(gain), gain, low)
+
+
+def resize_depth(depth: DepthMap, size: Size) -> DepthMap:
+    """The same map, camera included, sampled at ``size`` (height, width).
+
+    Inverse depth is what is linear across an image of a plane, so it is what is interpolated:
+    by area where the map shrinks, else linearly between pixel centres. The result is normalised
+    by the share of valid pixels behind each value, so invalid ones have no influence; a pixel
+    is valid where that share is at least one half.
+    """
+    if size == depth.size:
+        return depth
+    shrinks = size[0] <= depth.size[0] and size[1] <= depth.size[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    share = cv2.resize(depth.usable.astype(np.float32), size[::-1], interpolation=how)
+    inverse = cv2.resize(inverse_depth(depth), size[::-1], interpolation=how)  # invalid is 0
+    valid = share >= 0.5
+    inverse = np.divide(inverse, share, out=np.zeros_like(inverse), where=valid)
+    values = from_inverse_depth(inverse.astype(np.float32, copy=False), like=depth)
+    # An average lies between what it averages; rounding must not push it out.
+    within = depth.values[depth.usable]
+    values = np.clip(values, within.min(initial=np.inf), within.max(initial=-np.inf))
+    camera = depth.camera.resized(size) if depth.camera else None
+    return DepthMap(values, depth.kind, depth.unit, valid, camera)

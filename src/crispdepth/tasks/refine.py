@@ -1,23 +1,62 @@
-"""Layered depth refinement: two completed layers, composited with the full-resolution mask."""
+"""Layered depth refinement: two completed layers, composited with the full-resolution mask.
+
+*Layered Depth Refinement with Mask Guidance* (CVPR 2022), eq. 1-3 and the supplement's rule for
+several masks, with the network as a parameter. Everything that does not depend on how a layer is
+completed happens here, once: kinds and scales, resolutions, soft masks, several masks.
+"""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.types import DepthMap, LayerCompleter, MaskSet, RefinedDepth
+from crispdepth.geometry.depth import Scaled, from_inverse_depth, inverse_depth, scale_to_completer
+from crispdepth.models.classical import ClassicalCompleter
+from crispdepth.ops.fill import pull_push
+from crispdepth.ops.resample import joint_upsample, shrink, upsample
+from crispdepth.types import (
+    BoolMap,
+    DepthMap,
+    Float32Map,
+    LayerCompleter,
+    LayerPair,
+    MaskSet,
+    RefinedDepth,
+    Size,
+)
+
+SUPPORT_SIGMA = 0.02
+"""Radius, as a share of the longer side, in which kept pixels support a completed one."""
 
 
 @dataclass(frozen=True)
 class RefineConfig:
     """How to composite; how to complete is the completer's business."""
 
-    # A mask counts when it covers more than this share of the photo (label maps only).
-    min_share: float = 0.01
     # Composite with the mask thresholded at 0.5: no depths between the layers (for geometry).
     hard_masks: bool = False
     # Keep every mask's layer pair in the result; without them memory does not grow with masks.
     keep_layers: bool = True
+
+
+class _Scene(NamedTuple):
+    """The inputs, on the completer's scale, at full and at the completer's resolution."""
+
+    inverse: Float32Map  # (h, w) in [0, 10]
+    photo: NDArray[np.uint8]  # (h, w, 3)
+    small_photo: NDArray[np.float32]  # (h', w', 3) in [0, 1]
+    small_inverse: Float32Map  # (h', w'), 0 where invalid
+    small_valid: Float32Map  # (h', w') in [0, 1]: share of valid pixels
+
+
+class _Layer(NamedTuple):
+    """One completed layer; inverse depth on the completer's scale."""
+
+    values: Float32Map  # (h, w)
+    gate: Float32Map  # (h, w)
+    confidence: Float32Map  # (h, w)
 
 
 def refine_depth(
@@ -25,12 +64,219 @@ def refine_depth(
     depth: DepthMap,  # (h, w)
     masks: MaskSet,  # (n, h, w)
     *,
-    completer: LayerCompleter | None = None,  # None: the classical completer
+    completer: LayerCompleter | None = None,
     config: RefineConfig = RefineConfig(),
 ) -> RefinedDepth:
     """The depth map with crisp boundaries where the masks have theirs.
 
+    Pixels whose gate is 0 keep the input bit for bit, and invalid pixels stay invalid (the layers
+    are defined there too). With several masks each pixel takes the refinement that moves it most
+    (spec A.5). Refinement is equivariant to positive affine maps of inverse depth.
+
+    Masks of role ``ignore`` do not sharpen anything: what they cover becomes invalid.
+
+    Args:
+        image: the photo.
+        depth: the rough depth, of any kind and unit.
+        masks: soft masks of the photo.
+        completer: what completes a layer; None: `ClassicalCompleter`.
+        config: see `RefineConfig`.
+
     Raises:
-        ValueError: sizes differ, or the depth is empty or constant.
+        ValueError: sizes differ, or the depth map is empty or constant.
     """
-    raise NotImplementedError
+    _check_sizes(image, depth, masks)
+    if masks.role == "ignore":
+        return _without_ignored(image, depth, masks)
+    scaled = scale_to_completer(inverse_depth(depth), depth.usable)
+    chosen: LayerCompleter = completer or ClassicalCompleter()
+    scene = _prepare(image, scaled.values, depth.usable, chosen.resolution)
+
+    best = scaled.values.copy()
+    moved = np.zeros(depth.size, np.float32)
+    gate = np.zeros(depth.size, np.float32)
+    confidence = np.ones(depth.size, np.float32)
+    layers: list[LayerPair] = []
+    notes: list[str] = []
+    for index, name in enumerate(masks.names):
+        alpha = masks[index]
+        if config.hard_masks:
+            alpha = (alpha >= 0.5).astype(np.float32)
+        if problem := _unusable(alpha):
+            notes.append(f"Mask {name!r} {problem}")
+            continue
+        front, back = _complete(scene, alpha, chosen)
+        if _is_inverted(front, back, alpha):
+            notes.append(
+                f"Inside mask {name!r} the depth is farther than around it: if the mask should "
+                "be white on the object, invert it (--invert-mask); the depth is the same."
+            )
+        if config.keep_layers:
+            layers.append(
+                LayerPair(
+                    name, alpha, *(_restored(layer, scaled, depth) for layer in (front, back))
+                )
+            )
+        _merge(scene.inverse, front, back, alpha, best, moved, gate, confidence)
+
+    values = from_inverse_depth(scaled.restore(best), depth)
+    np.copyto(values, depth.values, where=gate == 0)
+    return RefinedDepth(
+        image=image,
+        initial=depth,
+        depth=DepthMap(values, depth.kind, depth.unit, depth.usable, depth.camera),
+        masks=masks,
+        layers=tuple(layers),
+        confidence=confidence,
+        gate=gate,
+        notes=tuple(notes),
+    )
+
+
+def _check_sizes(image: NDArray[Any], depth: DepthMap, masks: MaskSet) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"A photo is (h, w, 3) uint8 or uint16, got {image.shape} {image.dtype}.")
+    for what, size in (("depth map", depth.size), ("mask", masks.size)):
+        if size != image.shape[:2]:
+            raise ValueError(
+                f"The {what} is {size} (height, width), the photo {image.shape[:2]}; "
+                "resize it first (crispdepth.refine does, if the aspect is the same)."
+            )
+
+
+def _without_ignored(image: NDArray[Any], depth: DepthMap, masks: MaskSet) -> RefinedDepth:
+    """The depth map with everything under the masks invalid."""
+    valid = depth.usable.copy()
+    for index in range(len(masks)):
+        valid &= masks[index] < 0.5
+    return RefinedDepth(
+        image=image,
+        initial=depth,
+        depth=DepthMap(depth.values, depth.kind, depth.unit, valid, depth.camera),
+        masks=masks,
+        layers=(),
+        confidence=valid.astype(np.float32),
+        gate=(depth.usable & ~valid).astype(np.float32),
+        notes=(
+            "Masks of role 'ignore' mark pixels as unmeasured and sharpen nothing; "
+            "use --mask-role object to refine at their borders.",
+        ),
+    )
+
+
+def _prepare(image: NDArray[Any], inverse: Float32Map, valid: BoolMap, resolution: int) -> _Scene:
+    """Bring the inputs to the completer's resolution; invalid pixels have no influence."""
+    photo = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    height, width = inverse.shape
+    scale = min(1.0, resolution / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    share = shrink(valid.astype(np.float32), size)
+    known = np.where(valid, inverse, np.float32(0))
+    small = np.divide(shrink(known, size), share, out=np.zeros(size, np.float32), where=share > 0)
+    small_photo = shrink(photo, size).astype(np.float32) / np.float32(255)
+    return _Scene(inverse, photo, small_photo, small, share)
+
+
+def _unusable(alpha: Float32Map) -> str | None:
+    """Why a mask has no boundary to refine at, or None."""
+    inside = int(np.count_nonzero(alpha >= 0.5))
+    if inside == 0:
+        return "is empty: nothing in it reaches one half; it was not used."
+    if inside == alpha.size:
+        return "covers the whole photo, so it has no boundary; it was not used."
+    if inside < 4:
+        return f"covers only {inside} pixel(s); it was not used."
+    return None
+
+
+def _complete(scene: _Scene, alpha: Float32Map, completer: LayerCompleter) -> tuple[_Layer, _Layer]:
+    """The foreground and the background layer at full resolution (eq. 1-2)."""
+    size = scene.inverse.shape
+    mask = shrink(alpha, scene.small_inverse.shape)
+    inverse = _filled(scene.small_inverse, scene.small_valid, mask)
+    front, back = (
+        _complete_layer(scene, inverse, side, completer, size) for side in (mask, 1 - mask)
+    )
+    return front, back
+
+
+def _complete_layer(
+    scene: _Scene, inverse: Float32Map, mask: Float32Map, completer: LayerCompleter, size: Size
+) -> _Layer:
+    layer, gate = completer(scene.small_photo, inverse, mask)
+    confidence = 1 - gate * (1 - _support(gate, mask))
+    if inverse.shape == size:
+        values = layer
+    else:
+        values = joint_upsample(layer, scene.small_photo, scene.photo)
+        gate, confidence = upsample(gate, size), upsample(confidence, size)
+    # What the gate leaves alone keeps the full-resolution detail of the input.
+    values = scene.inverse + gate * (values - scene.inverse)
+    return _Layer(values, gate, confidence)
+
+
+def _filled(inverse: Float32Map, valid: Float32Map, mask: Float32Map) -> Float32Map:
+    """Inverse depth with invalid pixels filled from valid ones of their own side of the mask."""
+    missing = valid == 0
+    if not missing.any():
+        return inverse
+    inside = mask >= 0.5
+    filled = inverse.copy()
+    for side in (inside, ~inside):
+        known = side & ~missing
+        weights = (known if known.any() else ~missing).astype(np.float32)
+        np.copyto(filled, pull_push(inverse, weights), where=side & missing)
+    return filled
+
+
+def _support(gate: Float32Map, mask: Float32Map) -> Float32Map:
+    """Share of the layer nearby that was kept: what a completed value can lean on, 0..1."""
+    sigma = SUPPORT_SIGMA * max(gate.shape)
+    kept = cv2.GaussianBlur(mask * (1 - gate), (0, 0), sigma)
+    there = cv2.GaussianBlur(mask, (0, 0), sigma)
+    return np.divide(kept, there, out=np.zeros_like(kept), where=there > 1e-6).clip(0, 1)
+
+
+def _is_inverted(front: _Layer, back: _Layer, alpha: Float32Map) -> bool:
+    """Whether the inside of the mask is clearly farther than the outside, where it was refined."""
+    weight = front.gate * back.gate * alpha
+    total = float(weight.sum())
+    difference = float(((front.values - back.values) * weight).sum())
+    return total > 0 and difference < -0.2 * total
+
+
+def _restored(layer: _Layer, scaled: Scaled, depth: DepthMap) -> Float32Map:
+    """A layer in the kind and unit of the input, which it equals exactly where its gate is 0."""
+    values = from_inverse_depth(scaled.restore(layer.values), depth)
+    np.copyto(values, depth.values, where=(layer.gate == 0) & depth.usable)
+    return values
+
+
+def _merge(
+    initial: Float32Map,
+    front: _Layer,
+    back: _Layer,
+    alpha: Float32Map,
+    best: Float32Map,
+    moved: Float32Map,
+    gate: Float32Map,
+    confidence: Float32Map,
+) -> None:
+    """Composite one mask (eq. 3) and keep it, in place, where it moves a pixel most (spec A.5)."""
+    composite = _blend(alpha, front.values, back.values)
+    composite_gate = _blend(alpha, front.gate, back.gate)
+    movement = np.abs(composite - initial)
+    wins = (composite_gate > 0) & (movement > moved)
+    np.copyto(best, composite, where=wins)
+    np.copyto(moved, movement, where=wins)
+    np.copyto(gate, composite_gate, where=wins)
+    np.copyto(confidence, _blend(alpha, front.confidence, back.confidence), where=wins)
+
+
+def _blend(alpha: Float32Map, front: Float32Map, back: Float32Map) -> Float32Map:
+    """``alpha * front + (1 - alpha) * back``, exactly ``front`` or ``back`` at alpha 1 or 0."""
+    blended = front - back
+    blended *= alpha
+    blended += back
+    np.copyto(blended, front, where=alpha == 1)
+    return blended

@@ -1,0 +1,332 @@
+"""What the package does, from whatever the caller holds to whatever is asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from crispdepth.geometry.depth import resize_depth
+from crispdepth.io.depths import read_depth, write_depth
+from crispdepth.io.images import Photo, read_image, write_image
+from crispdepth.io.layers import write_layers_exr, write_layers_npz
+from crispdepth.io.masks import masks_from_alpha, read_masks
+from crispdepth.ops.masks import resize_masks
+from crispdepth.tasks.refine import RefineConfig, refine_depth
+from crispdepth.types import (
+    DepthMap,
+    Kind,
+    LayerCompleter,
+    MaskRole,
+    MaskSet,
+    RefinedDepth,
+    Size,
+    Unit,
+)
+from crispdepth.viz.sheet import preview
+
+Picture: TypeAlias = str | Path | Image.Image | NDArray[Any]
+"""A file, or the pixels themselves."""
+
+DEPTH_FORMATS = ("exr", "npy", "pfm", "png")
+FORMATS = (*DEPTH_FORMATS, "layers", "npz", "masks", "confidence", "preview")
+"""What a result can be written as; see `save`."""
+
+DEFAULT_FORMATS = ("exr", "png", "layers", "masks", "confidence", "preview")
+"""Everything once: the other formats hold the same numbers."""
+
+
+def refine(
+    image: Picture,
+    depth: Picture | DepthMap,
+    masks: Picture | Sequence[Picture] | MaskSet | None = None,
+    *,
+    kind: Kind | None = None,
+    unit: Unit | None = None,
+    role: MaskRole = "object",
+    completer: LayerCompleter | None = None,
+    hard_masks: bool = False,
+) -> RefinedDepth:
+    """The depth map with crisp boundaries where the masks have theirs, in layers.
+
+    ``crispdepth.refine("photo.jpg", "depth.png", "mask.png").save("refined")`` is the whole job.
+
+    Args:
+        image: the photo: a file, a PIL image, or (h, w), (h, w, 3) or (h, w, 4) uint8 or uint16
+            in sRGB; the fourth channel is alpha.
+        depth: a file, a PIL image, an (h, w) array, or a `DepthMap`. It may be smaller or larger
+            than the photo if it has the same aspect; the result has the size of the photo.
+        masks: one mask or several: files (a label map is one file), PIL images, (h, w) or
+            (n, h, w) arrays of bool, uint8, uint16 or float in [0, 1], or a `MaskSet`; sized as
+            the depth may be. None: the photo's transparency.
+        kind: what the depth's values are. Needed for arrays and PIL images; a file may say it.
+        unit: "m" or "relative"; arrays and PIL images are relative unless told.
+        role: what the masks mark; a `MaskSet` says it itself.
+        completer: what completes a layer; None: the classical completer.
+        hard_masks: threshold the masks at 0.5, so that no depth lies between two layers.
+
+    Returns:
+        The result; its `notes` say what was assumed, resized or odd.
+
+    Raises:
+        ValueError: something is not what it should be: sizes that do not fit, an array without
+            a kind, a photo without masks, a constant depth map, a broken file.
+        OSError: a file cannot be read.
+    """
+    photo = _photo(image)
+    depth_map, depth_notes = _depth(depth, kind, unit)
+    mask_set, mask_notes = _masks(masks, photo, role)
+    config = RefineConfig(hard_masks=hard_masks)
+    refined = refine_values(photo.rgb, depth_map, mask_set, completer=completer, config=config)
+    return replace(refined, notes=(*depth_notes, *mask_notes, *refined.notes))
+
+
+def refine_values(
+    image: NDArray[np.uint8] | NDArray[np.uint16],  # (h, w, 3), sRGB
+    depth: DepthMap,
+    masks: MaskSet,
+    *,
+    completer: LayerCompleter | None = None,
+    config: RefineConfig,
+) -> RefinedDepth:
+    """`refine_depth` for a depth map and masks of any size that has the aspect of the photo.
+
+    Raises:
+        ValueError: another aspect, or what `refine_depth` raises.
+    """
+    size = (image.shape[0], image.shape[1])
+    notes = [
+        f"The {what} was resized from {_pixels(found)} to the {_pixels(size)} of the photo."
+        for what, found in (("depth map", depth.size), ("mask", masks.size))
+        if _must_resize(what, found, size)
+    ]
+    if depth.size != size:
+        depth = resize_depth(depth, size)
+    if masks.size != size:
+        masks = resize_masks(masks, size)
+    refined = refine_depth(image, depth, masks, completer=completer, config=config)
+    return replace(refined, notes=(*notes, *refined.notes))
+
+
+class Written(NamedTuple):
+    """The files of one result, and what was left out and why."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def save(refined: RefinedDepth, folder: str | Path, formats: Sequence[str] | None = None) -> Path:
+    """Write a result into a folder, which is made if need be, and return the folder.
+
+    The formats, and what they write:
+
+    - ``exr``, ``png``, ``npy``, ``pfm``: the refined depth as ``depth.exr`` ..., each with a
+      sidecar ``depth.exr.json`` that says what the numbers mean. PNG has 16 bits and refuses
+      values that do not fit.
+    - ``layers``: ``layers.exr``, one part per layer with R, G, B, A, Z; ``npz``: the same as
+      arrays.
+    - ``masks``: ``mask_0.png`` ...; ``confidence``: ``confidence.png``, white = sure.
+    - ``preview``: ``preview.png``, before and after for the eye.
+
+    Args:
+        refined: the result.
+        folder: where the files go; files of the same name are replaced, each at once.
+        formats: names from `FORMATS`. None: `DEFAULT_FORMATS` as far as the values allow.
+
+    Raises:
+        ValueError: an unknown format, or PNG was asked for and cannot hold the values; the other
+            files are written then.
+        OSError: a file cannot be written.
+    """
+    write_files(refined, folder, formats)
+    return Path(folder)
+
+
+def write_files(
+    refined: RefinedDepth,
+    folder: str | Path,
+    formats: Sequence[str] | None = None,
+    *,
+    png_scale: float | None = None,
+    provenance: Mapping[str, object] = {},
+) -> Written:
+    """`save`, with the files named.
+
+    Args:
+        refined: the result.
+        folder: see `save`.
+        formats: see `save`.
+        png_scale: metres per step of a metric ``depth.png``; None: 0.001.
+        provenance: what the sidecars say about the origin, JSON values.
+
+    Raises: see `save`.
+    """
+    folder = Path(folder)
+    chosen = check_formats(DEFAULT_FORMATS if formats is None else formats)
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    notes: list[str] = []
+    for name in chosen:
+        if name in ("layers", "npz") and not refined.layers:
+            notes.append(f"There are no layers to write as {name}.")
+        elif name in DEPTH_FORMATS and name != "png":
+            files += _write_depth(folder / f"depth.{name}", refined, None, provenance)
+        elif name != "png":
+            files += _WRITERS[name](refined, folder)
+    if "png" in chosen:  # last, because it may refuse
+        try:
+            files += _write_depth(folder / "depth.png", refined, png_scale, provenance)
+        except ValueError as error:
+            if formats is not None:
+                raise ValueError(f"{error} The other files are in {folder}.") from error
+            notes.append(f"There is no depth.png: {error}")
+    return Written(tuple(files), tuple(notes))
+
+
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once; ValueError if one is not in `FORMATS`."""
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names or isinstance(names, str):
+        raise ValueError(f"Formats are some of {', '.join(FORMATS)}; got {names!r}.")
+    return tuple(dict.fromkeys(names))
+
+
+def _write_depth(
+    path: Path, refined: RefinedDepth, scale: float | None, provenance: Mapping[str, object]
+) -> list[Path]:
+    write_depth(path, refined.depth, scale=scale, provenance=provenance)
+    return [path, path.with_name(f"{path.name}.json")]
+
+
+def _write_layers(refined: RefinedDepth, folder: Path) -> list[Path]:
+    write_layers_exr(folder / "layers.exr", refined)
+    return [folder / "layers.exr"]
+
+
+def _write_npz(refined: RefinedDepth, folder: Path) -> list[Path]:
+    write_layers_npz(folder / "layers.npz", refined)
+    return [folder / "layers.npz"]
+
+
+def _write_masks(refined: RefinedDepth, folder: Path) -> list[Path]:
+    paths = [folder / f"mask_{k}.png" for k in range(len(refined.masks))]
+    for path, mask in zip(paths, refined.masks.values, strict=True):
+        stored = mask if mask.dtype.kind == "u" else np.rint(mask * 65535).astype(np.uint16)
+        write_image(path, stored)
+    return paths
+
+
+def _write_confidence(refined: RefinedDepth, folder: Path) -> list[Path]:
+    path = folder / "confidence.png"
+    write_image(path, np.rint(refined.confidence * 255).astype(np.uint8))
+    return [path]
+
+
+def _write_preview(refined: RefinedDepth, folder: Path) -> list[Path]:
+    write_image(folder / "preview.png", preview(refined))
+    return [folder / "preview.png"]
+
+
+_WRITERS: dict[str, Callable[[RefinedDepth, Path], list[Path]]] = {
+    "layers": _write_layers,
+    "npz": _write_npz,
+    "masks": _write_masks,
+    "confidence": _write_confidence,
+    "preview": _write_preview,
+}
+
+
+def _photo(image: Picture) -> Photo:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return read_image(_encoded(image), name="the PIL image")
+    array = np.asarray(image)
+    if array.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"A photo array is uint8 or uint16, got {array.dtype}.")
+    if array.ndim == 2:
+        return Photo(np.repeat(array[..., None], 3, axis=2))
+    if array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise ValueError(f"A photo array is (h, w), (h, w, 3) or (h, w, 4), got {array.shape}.")
+    alpha = None if array.shape[2] == 3 else MaskSet(array[None, ..., 3])[0]
+    return Photo(np.ascontiguousarray(array[..., :3]), alpha)
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A PIL image as a file: profiles, palettes and orientation have one reader."""
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    buffer = BytesIO()
+    image.save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def _depth(
+    depth: Picture | DepthMap, kind: Kind | None, unit: Unit | None
+) -> tuple[DepthMap, tuple[str, ...]]:
+    if isinstance(depth, DepthMap):
+        return depth, ()
+    if isinstance(depth, str | Path):
+        found = read_depth(depth, kind=kind, unit=unit)
+        return found.depth, (found.stated,)
+    if kind is None:
+        raise ValueError(
+            "Say what the values of a depth array mean: kind='depth' (larger = farther) or "
+            "kind='inverse_depth' (larger = nearer)."
+        )
+    return DepthMap(np.asarray(depth), kind, unit or "relative"), ()
+
+
+def _masks(
+    masks: Picture | Sequence[Picture] | MaskSet | None, photo: Photo, role: MaskRole
+) -> tuple[MaskSet, tuple[str, ...]]:
+    if isinstance(masks, MaskSet):
+        return masks, ()
+    if masks is None:
+        if photo.alpha is None:
+            raise ValueError("The photo has no transparency that could be its mask; give masks.")
+        return masks_from_alpha(photo.alpha, role), ()
+    if isinstance(masks, str | Path | Image.Image | np.ndarray):
+        masks = [masks]
+    files = [mask for mask in masks if isinstance(mask, str | Path)]
+    if files and len(files) == len(masks):
+        read = read_masks([Path(file) for file in files], role=role)
+        return read.masks, tuple(read.notes)
+    if files or not masks:
+        raise ValueError("Masks are all files or all arrays, and at least one.")
+    arrays = [_mask_array(mask) for mask in masks]
+    if len({(array.dtype, array.shape[1:]) for array in arrays}) > 1:
+        found = ", ".join(f"{array.shape[1:]} {array.dtype}" for array in arrays)
+        raise ValueError(f"Masks have one size and one type; got {found}.")
+    return MaskSet(np.concatenate(arrays), role=role), ()
+
+
+def _mask_array(mask: Picture) -> NDArray[Any]:
+    """One mask, or several, as (n, h, w)."""
+    if isinstance(mask, Image.Image) and mask.has_transparency_data:
+        mask = mask.getchannel("A")
+    array = np.asarray(mask)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"A mask array is (h, w) or (n, h, w), got {array.shape}.")
+    return array if array.ndim == 3 else array[None]
+
+
+def _must_resize(what: str, found: Size, size: Size) -> bool:
+    """Whether the sizes differ; ValueError if they differ by more than a scale."""
+    # One pixel of the smaller image is the rounding error that a scaled size may have.
+    if abs(found[0] * size[1] - found[1] * size[0]) > max(*found, *size):
+        raise ValueError(
+            f"The {what} is {_pixels(found)} and the photo {_pixels(size)}, another aspect: "
+            "check that they belong together, and bring it to the photo's size: cropped or padded "
+            "if it shows another part, resized if it shows the same, squeezed."
+        )
+    return found != size
+
+
+def _pixels(size: Size) -> str:
+    return f"{size[1]} x {size[0]}"

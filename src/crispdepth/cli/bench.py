@@ -1,0 +1,149 @@
+"""``crispdepth bench refine``: score refinement methods on datasets with true depth."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from crispdepth.cli.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from crispdepth.data.datasets import Sample
+    from crispdepth.data.datasets.scene_json import SceneDataset
+    from crispdepth.evaluation.baselines import Baseline
+    from crispdepth.evaluation.benchmark import Benchmark
+    from crispdepth.viz.report import SampleFigure
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Score refinement methods on datasets with true depth; prints a table per dataset."""
+
+    datasets: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATASET", help_behavior_hint="")]
+    """Folders with a scene.json, or with scene folders in them: one dataset each."""
+
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint="")] = ()
+    """Methods to score; without it, all. An unknown name lists them."""
+
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="DIR", help_behavior_hint="")] = None
+    """Folder for bench.json (all numbers) and report.html (numbers and pictures)."""
+
+    every: int = 1
+    """Of each scene take the frames 0, N, 2N, ..."""
+
+    limit: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """At most so many frames of each dataset."""
+
+    json: bool = False
+    """Print all numbers as JSON instead of the tables."""
+
+    gt_norm: Literal["max", "minmax", "none"] = "max"
+    """How the true inverse depth is scaled: R3, MBE and RMSE depend on it."""
+
+    shared_alignment: bool = False
+    """Align every map with the scale and shift of the initial depth instead of its own."""
+
+    no_surface: Literal["far", "invalid"] = "far"
+    """What a true depth of 0 means in rendered scenes: as far as the farthest surface of the
+    photo, or not measured."""
+
+
+def run(options: BenchOptions) -> int:
+    """Run ``crispdepth bench refine``.
+
+    Raises:
+        UsageError: no dataset, an unknown method, or a number below 1.
+    """
+    from crispdepth.data.datasets.scene_json import open_scenes
+    from crispdepth.evaluation.benchmark import run_benchmark, table, to_json
+    from crispdepth.viz.report import MAX_SAMPLES
+
+    if not options.datasets:
+        raise UsageError("Name at least one dataset folder: crispdepth bench refine FOLDER ...")
+    if options.every < 1 or (options.limit is not None and options.limit < 1):
+        raise UsageError("--every and --limit must be 1 or more.")
+    methods = _choose(options.methods)
+    datasets = [
+        open_scenes(folder, every=options.every, limit=options.limit, no_surface=options.no_surface)
+        for folder in options.datasets
+    ]
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)  # says now what it cannot write later
+
+    benchmarks: list[Benchmark] = []
+    figures: list[SampleFigure] = []
+    for dataset in datasets:
+        keep = _every_nth(figures, len(dataset), MAX_SAMPLES // len(datasets) or 1)
+        benchmark = run_benchmark(
+            dataset.name,
+            _with_progress(dataset),
+            methods,
+            gt_norm=options.gt_norm,
+            shared_alignment=options.shared_alignment,
+            observe=keep if options.out is not None else None,
+        )
+        benchmarks.append(benchmark)
+        if not options.json:
+            print(f"## {dataset.name}\n\n{table(benchmark)}\n", flush=True)
+    if options.json:
+        print(to_json(benchmarks))
+    if options.out is not None:
+        _write(options.out, benchmarks, figures)
+    return ExitCode.OK
+
+
+def _choose(names: Sequence[str]) -> dict[str, "Baseline"]:
+    from crispdepth.evaluation.benchmark import METHODS
+
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise UsageError(
+            f"Unknown method {', '.join(unknown)}; the methods are {', '.join(METHODS)}."
+        )
+    return {name: METHODS[name] for name in names or METHODS}
+
+
+def _every_nth(
+    kept: "list[SampleFigure]", total: int, most: int
+) -> Callable[["SampleFigure"], None]:
+    """Adds up to ``most`` of ``total`` figures to ``kept``, evenly spread; the rest are let go."""
+    step = -(-total // most)
+    seen = 0
+
+    def keep(figure: "SampleFigure") -> None:
+        nonlocal seen
+        if seen % step == 0:
+            kept.append(figure)
+        seen += 1
+
+    return keep
+
+
+def _with_progress(dataset: "SceneDataset") -> Iterator["Sample"]:
+    """The samples, with a bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(dataset, dataset.name, console=console, disable=not sys.stderr.isatty())
+
+
+def _write(folder: Path, benchmarks: Sequence["Benchmark"], figures: "list[SampleFigure]") -> None:
+    from crispdepth import __version__
+    from crispdepth.evaluation.benchmark import metric_table, to_json
+    from crispdepth.io.atomic import write_text
+    from crispdepth.viz.report import benchmark_report
+
+    write_text(folder / "bench.json", to_json(benchmarks))
+    facts = {"crispdepth": __version__} | {
+        f"{benchmark.dataset}: {name}": fact
+        for benchmark in benchmarks
+        for name, fact in benchmark.facts.items()
+        if name != "dataset"
+    }
+    tables = [metric_table(benchmark) for benchmark in benchmarks]
+    html = benchmark_report("crispdepth bench refine", facts, tables, figures)
+    write_text(folder / "report.html", html)

@@ -1,0 +1,91 @@
+"""A layer completer without learned weights."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crispdepth.ops.band import band_widths, signed_distance
+from crispdepth.ops.extrapolate import extrapolate
+from crispdepth.types import BoolMap, Completion, Float32Map
+
+NEAR_MARGIN = -1.0
+FAR_MARGIN = 2.0
+"""Pixels added to the measured band on the nearer and on the farther side of the border."""
+
+NEAR_SHARE = 0.5
+"""How much of its correction the nearer side takes: things curve away from the eye towards their
+outline, so what their inside predicts there is too near (docs/experiments.md)."""
+
+CORE = 0.7
+"""Where a part is thinner than the band, its middle is trusted: this share of its half-width."""
+
+CONTRAST = (0.2, 0.8)
+"""Difference of the two sides, on the [0, 10] scale, below which there is no edge to sharpen,
+and above which there surely is one."""
+
+
+@dataclass(frozen=True)
+class ClassicalCompleter:
+    """Measures the blur along the mask's border and continues the layer from beyond it.
+
+    The band that is not trusted is as wide as the depth's own edge, measured on either side of
+    the border (`band_widths`). The layer is continued over it, and over the rest of the frame,
+    from the trusted pixels (`extrapolate`). Pixels move away from the other layer or not at
+    all, and only where the two layers differ. Isolated holes of a mask whose depth is that of
+    the layer around them are filled from their own layer.
+    """
+
+    name: str = "classical"
+    resolution: int = 1024
+
+    def __call__(
+        self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map
+    ) -> Completion:
+        """See `crispdepth.types.LayerCompleter`."""
+        inside = mask >= 0.5
+        if inside.all() or not inside.any():
+            return Completion(inverse_depth, np.zeros_like(inverse_depth))
+        guide = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)
+        distance = signed_distance(inside)
+        widths = band_widths(inverse_depth, inside)
+        is_near = _is_near(inverse_depth, distance, widths)
+        own = _trusted(distance, inside, widths[0] + (NEAR_MARGIN if is_near else FAR_MARGIN))
+        other = _trusted(-distance, ~inside, widths[1] + (FAR_MARGIN if is_near else NEAR_MARGIN))
+        layer = extrapolate(inverse_depth, own, guide)
+        behind = extrapolate(inverse_depth, other, guide)
+
+        difference = layer - behind
+        nearer = difference > 0
+        gate = _smoothstep(np.abs(difference), *CONTRAST)
+        gate[own] = 0
+        layer = np.where(nearer, behind + NEAR_SHARE * difference, layer)
+        away = np.where(nearer, np.maximum(inverse_depth, layer), np.minimum(inverse_depth, layer))
+        layer = np.where(inside, away, layer)
+        gate[layer == inverse_depth] = 0
+        return Completion(layer, gate)
+
+
+def _is_near(inverse_depth: Float32Map, distance: Float32Map, widths: tuple[float, float]) -> bool:
+    """Whether the inside is nearer than the outside, by the pixels just beyond the band."""
+    reach = 2 * max(widths) + 2
+    within = inverse_depth[(distance > widths[0]) & (distance < reach)]
+    without = inverse_depth[(-distance > widths[1]) & (-distance < reach)]
+    return not (within.size and without.size) or bool(within.mean() >= without.mean())
+
+
+def _trusted(distance: Float32Map, side: BoolMap, width: float) -> BoolMap:
+    """The pixels of a side farther than ``width`` from the border, or in the core of thin parts."""
+    width = max(width, 0.6)
+    size = 2 * int(np.ceil(width)) + 1
+    near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    half_width = cv2.dilate(np.where(side, distance, np.float32(0)), near)
+    trusted: BoolMap = side & (distance >= np.minimum(width, CORE * half_width))
+    return trusted
+
+
+def _smoothstep(values: Float32Map, low: float, high: float) -> Float32Map:
+    t = ((values - np.float32(low)) / np.float32(high - low)).clip(0, 1)
+    smooth: Float32Map = t * t * (3 - 2 * t)
+    return smooth

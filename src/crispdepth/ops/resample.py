@@ -1,0 +1,88 @@
+"""Shrinking images, and bringing small maps back to the size of a photo."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crispdepth.types import Float32Map, Size
+
+RANGE_SIGMA = 0.1
+"""Difference of photo values (0..1) at which a neighbour's vote falls to exp(-1/2)."""
+
+STEP = 0.05
+"""Second difference, as a share of the map's range, above which an edge is nearby."""
+
+
+def shrink(image: NDArray[Any], size: Size) -> Any:
+    """The image at ``size`` (height, width) by area average; itself if it has that size."""
+    if image.shape[:2] == size:
+        return image
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def upsample(values: Float32Map, size: Size) -> Float32Map:
+    """The map at ``size`` (height, width), bilinear between pixel centres."""
+    resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.float32)
+
+
+def joint_upsample(
+    values: Float32Map, small_photo: NDArray[np.float32], photo: NDArray[np.uint8]
+) -> Float32Map:
+    """The map (h', w') at the size of ``photo`` (h, w, 3), its edges drawn to those of the photo.
+
+    Bilinear between pixel centres where the four neighbours agree, so planes stay planes. Where
+    they do not, an edge of the map runs between them, and each neighbour's weight falls with the
+    difference of its photo value from the pixel's: joint bilateral upsampling (Kopf et al. 2007)
+    on the four nearest samples.
+
+    Args:
+        values: (h', w').
+        small_photo: (h', w', 3) in [0, 1], the photo at the size of ``values``.
+        photo: (h, w, 3).
+    """
+    size = (photo.shape[0], photo.shape[1])
+    smooth = upsample(values, size)
+    at = np.flatnonzero(_is_edge(values, size))
+    if not at.size:
+        return smooth
+    rows, weights_y = _neighbours(at // size[1], size[0], values.shape[0])
+    columns, weights_x = _neighbours(at % size[1], size[1], values.shape[1])
+    colour = photo.reshape(-1, 3)[at].astype(np.float32) / np.float32(255)
+    total = np.zeros(at.size, np.float32)
+    weight_sum = np.full(at.size, 1e-12, np.float32)
+    for row, weight_y in zip(rows, weights_y, strict=True):
+        for column, weight_x in zip(columns, weights_x, strict=True):
+            apart = ((small_photo[row, column] - colour) ** 2).sum(axis=1)
+            weight = weight_y * weight_x * np.exp(apart / np.float32(-2 * RANGE_SIGMA**2))
+            weight_sum += weight
+            total += weight * values[row, column]
+    sharp = total / weight_sum
+    usable = weight_sum > 1e-6  # a photo unlike all four neighbours decides nothing
+    smooth.reshape(-1)[at[usable]] = sharp[usable]
+    return smooth
+
+
+def _is_edge(values: Float32Map, size: Size) -> NDArray[np.uint8]:
+    """Pixels of the large image between neighbours that differ by an edge, (h, w)."""
+    # Bends, not slopes: a plane, however steep, has no edge.
+    bend = np.abs(cv2.Laplacian(values, -1, borderType=cv2.BORDER_REPLICATE))
+    bend[[0, -1]] = 0  # a border repeats its pixels, which bends a plane
+    bend[:, [0, -1]] = 0
+    edge = cv2.dilate((bend > STEP * np.ptp(values)).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.resize(edge, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _neighbours(
+    index: NDArray[np.intp], length: int, small_length: int
+) -> tuple[
+    tuple[NDArray[np.intp], NDArray[np.intp]], tuple[NDArray[np.float32], NDArray[np.float32]]
+]:
+    """The two samples on either side of each pixel along one axis, and their linear weights."""
+    position = (index + 0.5) * (small_length / length) - 0.5
+    first = np.floor(position).astype(np.intp)
+    second_weight = (position - first).astype(np.float32)
+    samples = (first.clip(0, small_length - 1), (first + 1).clip(0, small_length - 1))
+    return samples, (1 - second_weight, second_weight)

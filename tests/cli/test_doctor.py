@@ -1,0 +1,59 @@
+"""The doctor runs what it reports on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from crispdepth.cli import doctor
+from crispdepth.cli.doctor import CHECKS, NEEDED, DoctorOptions
+from crispdepth.cli.errors import ExitCode
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+def test_a_sound_installation_is_found_sound(run: Run) -> None:
+    done = run("doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert {"Python", "memory", "processors", "this folder", *NEEDED, *CHECKS} <= set(findings)
+    assert all(findings[name]["state"] == "ok" for name in (*NEEDED, *CHECKS))
+
+
+def _raise(folder: Path) -> str:
+    raise RuntimeError("codec is gone")
+
+
+def test_something_broken_is_named_and_ends_in_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", {"EXR": _raise})
+    assert doctor.run(DoctorOptions()) == ExitCode.FAILURE
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("broken"))
+    assert "EXR" in line
+    assert "RuntimeError: codec is gone" in line
+
+
+def test_a_missing_package_is_broken_and_a_missing_extra_is_absent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", {})
+    monkeypatch.setattr(doctor, "EXTRAS", {"bench": {"scipy": "no_such_module"}})
+    assert doctor.run(DoctorOptions()) == ExitCode.OK
+    assert 'pip install "crispdepth[bench]"' in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "NEEDED", {"numpy": "no_such_module"})
+    assert doctor.run(DoctorOptions()) == ExitCode.FAILURE
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(doctor, "CHECKS", {})
+    assert doctor.run(DoctorOptions()) == ExitCode.OK
+    assert "cannot be written" in capsys.readouterr().out

@@ -1,0 +1,441 @@
+"""`crispdepth refine` as a real process: what it takes, what it writes, how it ends."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crispdepth.cli.main import main
+from crispdepth.io.atomic import TEMP_PREFIX
+from crispdepth.io.depths import read_depth
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Scene = Callable[..., None]
+
+FOLDERS = ("photos", "--depth", "depths", "--mask", "masks", "-o", "out")
+ONE = ("photos/a.png", "--depth", "depths/a.npy", "--mask", "masks/a.png")
+SET = [
+    "confidence.png",
+    *("depth.exr", "depth.exr.json", "depth.png", "depth.png.json"),
+    *("layers.exr", "mask_0.png", "preview.png"),
+]
+
+
+def manifest(folder: Path) -> list[dict[str, Any]]:
+    paths = sorted(folder.glob("manifest*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def results(folder: Path) -> list[str]:
+    """The photos, as paths in the result folder, whose depth is there."""
+    return sorted(p.parent.relative_to(folder).as_posix() for p in folder.rglob("depth.exr"))
+
+
+def test_one_photo_into_a_folder_gives_the_whole_set(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    first = run("refine", *ONE, "-o", "out")
+    assert (first.returncode, first.stdout) == (0, f"{tmp_path / 'out' / 'a'}\n")
+    assert tree(tmp_path / "out" / "a") == SET
+    assert "relative depth" in first.stderr, "what the numbers were taken to be is said"
+    assert "1/1 photos matched" in first.stderr
+    assert "\x1b" not in first.stderr, "no progress bar where nobody is watching"
+    sidecar = json.loads((tmp_path / "out" / "a" / "depth.exr.json").read_text("utf-8"))
+    assert sidecar["provenance"]["photo"] == "a.png"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert (summary["done"], summary["failed"]) == (1, 0)
+    config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert config["mask_role"] == "object"
+
+
+def test_only_what_changed_is_done_again(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a", "sub/b")
+    command = ("refine", *FOLDERS, "--formats", "exr", "--json")
+
+    def counts(*more: str) -> tuple[int, int, int]:
+        done = run(*command, *more)
+        summary = json.loads(done.stdout)
+        assert done.returncode == 0
+        return summary["done"], summary["skipped"], summary["failed"]
+
+    assert counts() == (2, 0, 0)
+    assert results(tmp_path / "out") == ["a", "sub/b"], "the tree is kept"
+    assert tree(tmp_path / "out" / "a") == ["depth.exr", "depth.exr.json"]
+    assert counts() == (0, 2, 0)
+    mask = np.asarray(Image.open(tmp_path / "masks" / "a.png"))
+    Image.fromarray(np.roll(mask, 1, axis=1)).save(tmp_path / "masks" / "a.png")
+    assert counts() == (1, 1, 0)
+    assert counts("--hard-masks") == (2, 0, 0)
+    assert counts("--hard-masks", "--overwrite") == (2, 0, 0)
+
+
+def test_one_depth_file_and_its_sidecar(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a")
+    done = run("refine", *ONE, "-o", "made/x.pfm", "--json")
+    assert done.returncode == 0
+    assert tree(tmp_path / "made") == ["x.pfm", "x.pfm.json"]
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["outputs"] == ["made/x.pfm", "made/x.pfm.json"]
+    assert read_depth(tmp_path / "made" / "x.pfm").depth.kind == "depth"
+    refused = run("refine", *ONE, "-o", "made/x.pfm")
+    assert refused.returncode == 1
+    assert "--overwrite" in refused.stderr
+    assert run("refine", *ONE, "-o", "made/x.pfm", "--overwrite", "-q").stderr == ""
+
+
+def test_a_photo_from_standard_input(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a")
+    photo = (tmp_path / "photos" / "a.png").read_bytes()
+    command = ("refine", "-", *ONE[1:], "-o", "out", "--formats", "exr")
+    assert run(*command, stdin=photo).stdout == f"{tmp_path / 'out' / 'stdin'}\n"
+    run("refine", *ONE, "-o", "out", "--formats", "exr")
+    piped, named = (tmp_path / "out" / name / "depth.exr" for name in ("stdin", "a"))
+    assert (read_depth(piped).depth.values == read_depth(named).depth.values).all()
+    assert run(*command, stdin=photo[:40]).returncode == 1
+
+
+def test_a_bad_file_costs_only_itself(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a", "b", "c", "d")
+    photo, mask = tmp_path / "photos" / "b.png", tmp_path / "masks" / "c.png"
+    good = photo.read_bytes()
+    photo.write_bytes(b"")
+    Image.fromarray(np.zeros((24, 24), np.uint8)).save(mask)
+    command = ("refine", *FOLDERS, "--formats", "exr")
+    done = run(*command)
+    assert done.returncode == 3
+    assert results(tmp_path / "out") == ["a", "d"]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ")[1] for line in errors] == ["b.png", "c.png"]
+    assert "24 x 24" in errors[1], "both sizes are named"
+    assert "32 x 24" in errors[1]
+    assert "Traceback" not in done.stderr
+    assert [record["status"] for record in manifest(tmp_path / "out")] == [
+        "done",
+        "failed",
+        "failed",
+        "done",
+    ]
+    photo.write_bytes(good)
+    mask.write_bytes((tmp_path / "masks" / "a.png").read_bytes())
+    mended = run(*command, "--json")
+    assert mended.returncode == 0
+    assert json.loads(mended.stdout)["skipped"] == 2
+    assert results(tmp_path / "out") == ["a", "b", "c", "d"]
+
+
+def test_stopping_at_the_first_error(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a", "b", "c")
+    (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    done = run("refine", *FOLDERS, "--formats", "exr", "--on-error", "stop")
+    assert done.returncode == 3
+    assert results(tmp_path / "out") == ["a"]
+    assert "stopped before 1" in done.stderr
+
+
+def test_a_batch_of_which_nothing_succeeds_has_failed(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a", "b")
+    for name in "ab":
+        np.save(tmp_path / "depths" / f"{name}.npy", np.full((24, 32), 2, np.float32))
+    done = run("refine", *FOLDERS)
+    assert done.returncode == 1
+    assert "constant" in done.stderr
+
+
+USAGE = [
+    ((), "Name a photo"),
+    (("photos", "--depth", "depths", "-o", "x.npy"), "one file"),
+    (("photos", "--formats", "exr,tiff"), "tiff"),
+    (("photos", "--shard", "2/1"), "--shard"),
+    (("photos", "-o", "x.tif"), "x.tif"),
+    (("photos", "-o", "photos"), "folder of the photos"),
+    (("-", "photos/a.png", "--depth", "depths/a.npy"), "one photo"),
+    (("-",), "one photo"),
+    (("-", "--depth", "depths"), "as files"),
+    (("photos/a.png", "--depth", "depths/a.npy", "-o", "depths/a.npy"), "files that are read"),
+]
+FAILURES = [
+    (("nothing.png",), "nothing.png"),
+    (("empty",), "No photo in empty"),
+    (("photos", "--depth", "empty"), "depth"),
+    (("photos", "--depth", "depths", "--mask", "empty"), "mask"),
+    (("photos", "--depth", "depths", "--mask", "nowhere"), "nowhere"),
+    (("photos", "--depth", "depths/a.npy"), "2 photos"),
+    (("lone/photos/a.png", "--depth", "depths/a.npy"), "transparency"),
+    (("photos/a.png", "--depth", "photos/b.png", "--mask", "masks/a.png"), "photos/b.png"),
+    (("photos/a.png", "--depth", "depths/a.npy", "-o", "photos/a.png/out"), "photos/a.png"),
+    (("photos/a.png", "--depth", "wide.npy", "--mask", "masks/a.png"), "64 x 24"),
+    (("photos/a.png", "--depth", "flat.npy", "--mask", "masks/a.png"), "constant"),
+    (("photos/a.png", "--depth", "none.npy", "--mask", "masks/a.png"), "no valid pixel"),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "message"),
+    [*((2, *case) for case in USAGE), *((1, *case) for case in FAILURES)],
+)
+def test_mistakes_are_explained_and_write_nothing(
+    code: int,
+    words: Sequence[str],
+    message: str,
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scene("a", "b")
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(tmp_path / "photos", tmp_path / "lone" / "photos")
+    np.save(tmp_path / "wide.npy", np.ones((24, 64), np.float32))
+    np.save(tmp_path / "flat.npy", np.ones((24, 32), np.float32))
+    np.save(tmp_path / "none.npy", np.zeros((24, 32), np.float32))
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    assert main(["refine", *words]) == code
+    captured = capsys.readouterr()
+    (error,) = (line for line in captured.err.splitlines() if line.startswith("error: "))
+    assert message in error
+    assert captured.out == ""
+    assert not results(tmp_path)
+    assert set(before) <= set(tree(tmp_path))
+
+
+def test_usage_errors_leave_the_process_with_code_2(run: Run) -> None:
+    assert run("refine").returncode == 2
+    assert run("refine", "a.png", "--no-such-flag").returncode == 2
+
+
+def test_photos_of_one_name_keep_their_suffixes(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a", "b")
+    scene("a", suffix=".jpg")
+    for kind in ("depths/a{}.npy", "masks/a{}.png"):
+        shutil.copy(tmp_path / kind.format(""), tmp_path / kind.format(".jpg"))
+        (tmp_path / kind.format("")).rename(tmp_path / kind.format(".png"))
+    done = run("refine", *FOLDERS, "--formats", "exr")
+    assert done.returncode == 0
+    assert results(tmp_path / "out") == ["a.jpg", "a.png", "b"]
+
+
+def test_a_second_photo_never_replaces_the_result_of_the_first(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a", "sub/a")
+    command = ("--depth", "depths", "--mask", "masks", "-o", "out", "--formats", "exr")
+    assert run("refine", "photos/a.png", *command).returncode == 0
+    before = (tmp_path / "out" / "a" / "depth.exr").read_bytes()
+    other = ("photos/sub/a.png", "--depth", "depths/sub", "--mask", "masks/sub", "-o", "out")
+    done = run("refine", *other, "--formats", "exr")
+    assert done.returncode == 1
+    assert str(tmp_path / "photos" / "a.png") in done.stderr
+    assert (tmp_path / "out" / "a" / "depth.exr").read_bytes() == before
+
+
+def test_companions_beside_the_photos_are_found_and_are_no_photos(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    (tmp_path / "depths" / "a.npy").rename(tmp_path / "photos" / "a_depth.npy")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "photos" / "a_mask.png")
+    done = run("refine", "photos", "-o", "photos/refined", "--formats", "exr")
+    assert done.returncode == 0
+    assert results(tmp_path / "photos" / "refined") == ["a"]
+    again = run("refine", "photos", "-o", "elsewhere", "--formats", "exr")
+    assert again.returncode == 0
+    assert results(tmp_path / "elsewhere") == ["a"], "the first results are no photos"
+
+
+def test_transparency_is_the_mask_when_there_is_no_other(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    photo = Image.open(tmp_path / "photos" / "a.png")
+    photo.putalpha(Image.open(tmp_path / "masks" / "a.png"))
+    photo.save(tmp_path / "photos" / "a.png")
+    done = run("refine", *ONE[:3], "-o", "out", "--formats", "masks")
+    assert done.returncode == 0
+    mask, made = (
+        np.asarray(Image.open(tmp_path / path)) for path in ("masks/a.png", "out/a/mask_0.png")
+    )
+    assert (made.astype(float) / made.max() == mask.astype(float) / 255).all()
+
+
+def test_several_masks_of_one_photo(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a")
+    other = np.zeros((24, 32), np.uint8)
+    other[:, 2:8] = 255
+    Image.fromarray(other).save(tmp_path / "other.png")
+    together = run("refine", *ONE, "other.png", "-o", "one", "--formats", "masks")
+    repeated = run("refine", *ONE, "--mask", "other.png", "-o", "two", "--formats", "masks")
+    assert (together.returncode, repeated.returncode) == (0, 0)
+    assert tree(tmp_path / "one" / "a") == ["mask_0.png", "mask_1.png"]
+    assert tree(tmp_path / "two" / "a") == ["mask_0.png", "mask_1.png"]
+
+
+def test_smaller_depth_and_masks_are_enlarged_and_that_is_said(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    np.save(tmp_path / "depths" / "a.npy", np.load(tmp_path / "depths" / "a.npy")[::2, ::2])
+    Image.open(tmp_path / "masks" / "a.png").resize((16, 12)).save(tmp_path / "masks" / "a.png")
+    done = run("refine", *ONE, "-o", "x.npy")
+    assert done.returncode == 0
+    assert done.stderr.count("resized from 16 x 12 to the 32 x 24") == 2
+    assert np.load(tmp_path / "x.npy").shape == (24, 32)
+
+
+def test_shards_together_do_everything_once(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a", "b", "c", "sub/d", "sub/e")
+    command = ("refine", *FOLDERS, "--formats", "exr")
+    for shard in ("1/2", "2/2"):
+        assert run(*command, "--shard", shard).returncode == 0
+    records = manifest(tmp_path / "out")
+    assert sorted(record["input"] for record in records) == [
+        "a.png",
+        "b.png",
+        "c.png",
+        "sub/d.png",
+        "sub/e.png",
+    ]
+    whole = json.loads(run(*command, "--json").stdout)
+    assert (whole["done"], whole["skipped"]) == (0, 5)
+    assert run(*command, "--shard", "9/9").returncode == 0, "an empty shard is no failure"
+
+
+def test_patterns_and_lists(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a", "b", "sub/c")
+    rest = ("--depth", "depths", "--mask", "masks", "--formats", "exr")
+    assert run("refine", "photos/[ab].png", *rest, "-o", "globbed").returncode == 0
+    assert results(tmp_path / "globbed") == ["a", "b"]
+    (tmp_path / "photos" / "list.txt").write_text("# some\nsub/c.png\na.png\na.png\ngone.png\n")
+    listed = run("refine", "photos/list.txt", *rest, "-o", "listed")
+    assert listed.returncode == 3, "a line that names nothing costs only itself"
+    assert results(tmp_path / "listed") == ["a", "sub/c"]
+
+
+NAMES = ["Grüße 深度 🌄", "x" * 200, "-dash", "a b'c\"d"]
+if sys.platform == "linux":
+    NAMES.append(os.fsdecode(b"latin-\xe9"))
+
+
+def test_any_name_that_the_file_system_takes(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene(*NAMES)
+    done = run("refine", *FOLDERS)
+    assert done.returncode == 0, done.stderr
+    folders = [Path(line) for line in done.stdout.splitlines()]
+    assert sorted(folder.name for folder in folders) == sorted(NAMES)
+    assert all(tree(folder) == SET for folder in folders), "paths come out as they went in"
+    again = run("refine", *FOLDERS, "--json")
+    assert json.loads(again.stdout)["skipped"] == len(folders)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Until the condition holds; an error if the process ends before."""
+    while not condition():
+        assert process.poll() is None, "it was over before it could be interrupted"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_batch_continues(
+    number: signal.Signals, run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    names = [f"p{i:02}" for i in range(12)]
+    scene(*names)
+    command = ("refine", *FOLDERS, "--formats", "exr,masks,preview")
+    with subprocess.Popen(
+        [sys.executable, "-m", "crispdepth", *command],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as started:
+        first = tmp_path / "out" / "manifest.jsonl"
+        wait_for(lambda: first.is_file() and first.stat().st_size > 0, started)
+        started.send_signal(number)
+        _, stderr = started.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert started.returncode == -number
+    else:
+        assert started.returncode == 130
+        assert b"the same command does the rest" in stderr
+        assert b"Traceback" not in stderr
+        assert not list(tmp_path.rglob(f"{TEMP_PREFIX}*")), "nothing half-written stays"
+    kept = {record["input"] for record in manifest(tmp_path / "out")}
+    assert 0 < len(kept) < len(names)
+    for file in (tmp_path / "out").rglob("depth.exr"):
+        assert read_depth(file).depth.size == (24, 32), "whatever is there is whole"
+
+    done = run(*command, "--json")
+    assert done.returncode == 0
+    summary = json.loads(done.stdout)
+    assert (summary["skipped"], summary["done"]) == (len(kept), len(names) - len(kept))
+    assert results(tmp_path / "out") == names
+    assert not list(tmp_path.rglob(f"{TEMP_PREFIX}*"))
+
+
+def test_a_progress_bar_leaves_the_results_alone(scene: Scene, tmp_path: Path) -> None:
+    scene("a", "b")
+    screen, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "crispdepth", "refine", *FOLDERS, "--formats", "exr"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(terminal)
+    shown = os.read(screen, 1 << 16).decode()
+    os.close(screen)
+    assert done.returncode == 0
+    assert done.stdout.decode().split() == [str(tmp_path / "out" / name) for name in "ab"]
+    assert "2/2" in shown
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_is_an_error(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    (tmp_path / "out").mkdir(mode=0o500)
+    done = run("refine", *ONE, "-o", "out")
+    assert done.returncode == 1
+    assert "ermission denied" in done.stderr
+
+
+def test_photos_that_cannot_be_written_are_only_read(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    files = [tmp_path / word for word in ONE if "/" in word]
+    for file in files:
+        file.chmod(0o400)
+        file.parent.chmod(0o500)
+    done = run("refine", *ONE, "-o", "out", "--formats", "exr")
+    for file in files:
+        file.parent.chmod(0o700)
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_a_long_batch(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene(*(f"p{i:03}" for i in range(300)))
+    assert run("refine", *FOLDERS, "-q").returncode == 0
+    peaks = [record["peak_rss_mb"] for record in manifest(tmp_path / "out")]
+    assert len(peaks) == 300
+    assert peaks[-1] - peaks[20] < 8

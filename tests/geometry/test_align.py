@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from crispdepth.geometry.align import (
+    ScaleShift,
+    TargetNorm,
+    fit_scale_shift,
+    normalise_target,
+    valid_values,
+)
+
+SIZE = (12, 17)
+EVERYWHERE = np.ones(SIZE, bool)
+NORMS: tuple[TargetNorm, ...] = ("max", "minmax", "none")
+
+scales = st.floats(0.01, 100) | st.floats(-100, -0.01)
+
+
+def random_map(seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).uniform(0.1, 2.0, SIZE)
+
+
+@given(scale=scales, shift=st.floats(-100, 100))
+def test_alignment_undoes_any_scale_and_shift_even_a_negative_one(
+    scale: float, shift: float
+) -> None:
+    target = random_map()
+    prediction = scale * target + shift
+    aligned = fit_scale_shift(prediction, target, EVERYWHERE).apply(prediction)
+    np.testing.assert_allclose(aligned, target, rtol=1e-9)
+
+
+@given(seed=st.integers(0, 1000))
+def test_the_residual_is_orthogonal_to_one_and_to_the_prediction(seed: int) -> None:
+    prediction, target = random_map(seed), random_map(seed + 1)
+    residual = fit_scale_shift(prediction, target, EVERYWHERE).apply(prediction) - target
+    assert abs(residual.sum()) < 1e-10
+    assert abs((residual * prediction).sum()) < 1e-10
+
+
+def test_a_large_offset_does_not_cost_precision() -> None:
+    target = random_map()
+    fit = fit_scale_shift(target + 1e6, target, EVERYWHERE)
+    assert fit.scale == pytest.approx(1, rel=1e-8)
+
+
+@pytest.mark.parametrize("garbage", [1e9, np.nan, np.inf])
+def test_invalid_pixels_are_irrelevant(garbage: float) -> None:
+    prediction, target = random_map(0), random_map(1)
+    valid = random_map(2) > 1
+    expected = fit_scale_shift(prediction, target, valid)
+    prediction[~valid] = garbage
+    target[~valid] = garbage
+    assert fit_scale_shift(prediction, target, valid) == expected
+
+
+def test_a_constant_prediction_becomes_the_mean_of_the_target() -> None:
+    target = random_map()
+    fit = fit_scale_shift(np.full(SIZE, 0.1, np.float32), target, EVERYWHERE)
+    assert fit == ScaleShift(0.0, target.mean())
+
+
+def test_alignment_without_a_valid_pixel_is_refused() -> None:
+    with pytest.raises(ValueError, match="No valid pixel"):
+        fit_scale_shift(random_map(), random_map(), ~EVERYWHERE)
+
+
+def test_valid_nan_is_refused_with_its_count() -> None:
+    prediction = random_map()
+    prediction[0, :3] = np.nan
+    with pytest.raises(ValueError, match="3 of 204 valid pixels"):
+        fit_scale_shift(prediction, random_map(), EVERYWHERE)
+
+
+def test_maps_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(17, 12\).*\(12, 17\)"):
+        valid_values(EVERYWHERE, random_map().T)
+
+
+def test_a_valid_map_that_is_not_bool_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be bool"):
+        valid_values(EVERYWHERE.astype(np.uint8), random_map())
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.01, 100))
+def test_max_normalisation_makes_the_scale_of_the_truth_irrelevant(seed: int, scale: float) -> None:
+    valid = random_map(seed + 1) > 1
+    once = normalise_target(random_map(seed), valid, "max")
+    again = normalise_target(scale * random_map(seed), valid, "max")
+    assert once.max() == 1
+    np.testing.assert_allclose(again, once, rtol=1e-12)
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
+def test_minmax_normalisation_makes_scale_and_shift_irrelevant(
+    seed: int, scale: float, shift: float
+) -> None:
+    valid = random_map(seed + 1) > 1
+    once = normalise_target(random_map(seed), valid, "minmax")
+    again = normalise_target(scale * random_map(seed) + shift, valid, "minmax")
+    assert (once[valid].min(), once[valid].max()) == (0, 1)
+    np.testing.assert_allclose(again, once, atol=1e-9)
+
+
+def test_no_normalisation_keeps_valid_values() -> None:
+    target, valid = random_map(), random_map(1) > 1
+    np.testing.assert_array_equal(normalise_target(target, valid, "none")[valid], target[valid])
+
+
+@pytest.mark.parametrize("mode", NORMS)
+def test_invalid_pixels_become_zero_and_have_no_say(mode: TargetNorm) -> None:
+    target, valid = random_map(), random_map(1) > 1
+    expected = normalise_target(target, valid, mode)
+    target[~valid] = np.nan
+    normalised = normalise_target(target, valid, mode)
+    np.testing.assert_array_equal(normalised, expected)
+    assert not normalised[~valid].any()
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "message"),
+    [
+        (np.zeros(SIZE), "max", "must be positive"),
+        (np.ones(SIZE), "minmax", "use mode 'max'"),
+        (np.ones(SIZE), "log", "must be one of"),
+    ],
+)
+def test_a_target_that_cannot_be_normalised_is_refused(
+    target: NDArray[np.float64], mode: TargetNorm, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        normalise_target(target, EVERYWHERE, mode)
+
+
+def test_normalising_without_a_valid_pixel_is_refused() -> None:
+    with pytest.raises(ValueError, match="no valid pixel"):
+        normalise_target(random_map(), ~EVERYWHERE)

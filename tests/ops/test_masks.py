@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import DTypeLike, NDArray
+
+from crispdepth.ops.masks import resize_masks, same_aspect
+from crispdepth.types import MaskSet, Size
+
+DTYPES = [np.uint8, np.uint16, np.float32]
+
+
+def checker(size: Size, cell: int, dtype: DTypeLike) -> NDArray[np.uint8]:
+    y, x = np.indices(size) // cell
+    full = 1 if np.issubdtype(dtype, np.floating) else np.iinfo(np.dtype(dtype)).max
+    board: NDArray[np.uint8] = ((x + y) % 2 * full).astype(dtype)
+    return board
+
+
+@given(small=st.tuples(st.integers(1, 500), st.integers(1, 500)), scale=st.floats(1, 12))
+def test_a_size_has_the_aspect_of_its_own_scaled_and_rounded_copy(
+    small: Size, scale: float
+) -> None:
+    large = round(small[0] * scale), round(small[1] * scale)
+    rounded = round(large[0] / scale), round(large[1] / scale)
+    assert same_aspect(large, rounded)
+    assert same_aspect(rounded, large)
+
+
+@given(
+    a=st.tuples(st.integers(1, 99), st.integers(1, 99)),
+    b=st.tuples(st.integers(1, 99), st.integers(1, 99)),
+)
+def test_aspect_is_symmetric_and_turns_with_both(a: Size, b: Size) -> None:
+    assert same_aspect(a, b) == same_aspect(b, a)
+    assert same_aspect(a, b) == same_aspect(a[::-1], b[::-1])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((480, 640), (640, 480)), ((480, 640), (1000, 1000)), ((300, 400), (300, 410))]
+)
+def test_other_aspects_are_told_apart(a: Size, b: Size) -> None:
+    assert not same_aspect(a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(8, 12), (24, 36), (16, 24), (17, 25)])
+def test_resizing_keeps_names_role_and_number_type(dtype: DTypeLike, size: Size) -> None:
+    masks = MaskSet(checker((16, 24), 3, dtype)[None], ("left",), "ignore")
+    resized = resize_masks(masks, size)
+    assert (resized.size, resized.names, resized.role) == (size, ("left",), "ignore")
+    assert resized.values.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(8, 12), (48, 72), (31, 47)])
+def test_resizing_keeps_empty_and_full_masks(dtype: DTypeLike, size: Size) -> None:
+    full = checker((16, 24), 1, dtype).max()
+    values = np.stack([np.zeros((16, 24), dtype), np.full((16, 24), full, dtype)])
+    resized = resize_masks(MaskSet(values), size).values
+    np.testing.assert_array_equal(resized[0], 0)
+    np.testing.assert_array_equal(resized[1], full)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shrinking_averages_the_area(dtype: DTypeLike) -> None:
+    masks = MaskSet(checker((16, 24), 1, dtype)[None])  # finer than the result can show
+    np.testing.assert_allclose(resize_masks(masks, (4, 6))[0], 0.5, atol=0.002)
+    coarse = MaskSet(checker((16, 24), 4, dtype)[None])
+    np.testing.assert_array_equal(resize_masks(coarse, (4, 6))[0], checker((4, 6), 1, np.float32))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_growing_makes_a_ramp_of_a_step_and_keeps_it_in_place(dtype: DTypeLike) -> None:
+    full = checker((2, 2), 1, dtype).max()
+    step = np.repeat(np.array([[0, 0, full, full]], dtype), 4, axis=0)
+    grown = resize_masks(MaskSet(step[None]), (16, 16))[0]
+    np.testing.assert_allclose(
+        grown[0], [0] * 6 + [1 / 8, 3 / 8, 5 / 8, 7 / 8] + [1] * 6, atol=0.003
+    )
+
+
+def test_the_same_size_is_the_same_set() -> None:
+    masks = MaskSet(checker((16, 24), 3, np.uint8)[None])
+    assert resize_masks(masks, (16, 24)) is masks
+
+
+def test_no_masks_stay_no_masks() -> None:
+    assert resize_masks(MaskSet(np.zeros((0, 4, 6), np.uint8)), (8, 12)).values.shape == (0, 8, 12)
+
+
+def test_another_aspect_is_refused_with_both_sizes() -> None:
+    with pytest.raises(ValueError, match=r"16 x 24 pixels .* 24 x 16"):
+        resize_masks(MaskSet(checker((16, 24), 3, np.uint8)[None]), (24, 16))

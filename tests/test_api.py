@@ -1,0 +1,278 @@
+"""`crispdepth.refine` takes what the caller holds, and `save` writes what is asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import crispdepth
+from crispdepth.api import DEFAULT_FORMATS, FORMATS, refine, save
+from crispdepth.io.depths import read_depth
+from crispdepth.types import Camera, DepthMap, MaskSet, RefinedDepth
+
+HEIGHT, WIDTH = 24, 32
+Array = NDArray[Any]
+
+
+@pytest.fixture
+def image() -> Array:
+    x = np.arange(WIDTH)
+    colours = np.where((x > 15)[:, None], [200, 80, 30], [40, 90, 160])
+    return np.broadcast_to(colours, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def rough() -> Array:
+    """Depth that climbs over eight pixels where the mask has its edge."""
+    x = np.arange(WIDTH)
+    return np.broadcast_to(2 + np.clip((x - 11) / 8, 0, 1), (HEIGHT, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture
+def mask() -> Array:
+    return np.broadcast_to(np.arange(WIDTH) > 15, (HEIGHT, WIDTH)).astype(np.uint8) * 255
+
+
+@pytest.fixture
+def refined(image: Array, rough: Array, mask: Array) -> RefinedDepth:
+    return refine(image, DepthMap(rough, "depth", "m"), mask)
+
+
+def values(refined: RefinedDepth) -> Array:
+    return refined.depth.values
+
+
+def test_files_arrays_pil_images_and_values_give_the_same(
+    image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    np.save(tmp_path / "rough.npy", rough)
+    depth = DepthMap(rough, "depth")
+    expected = values(refine(image, depth, MaskSet(mask[None])))
+    photo_file, depth_file, mask_file = (
+        tmp_path / name for name in ("photo.png", "rough.npy", "mask.png")
+    )
+    found = [
+        refine(str(photo_file), str(depth_file), str(mask_file)),
+        refine(photo_file, depth_file, [mask_file]),
+        refine(Image.open(photo_file), rough, Image.open(mask_file), kind="depth"),
+        refine(image, Image.fromarray(rough), [mask > 0], kind="depth"),
+        refine(image.astype(np.uint16) * 257, depth, (mask / 255)[None]),
+    ]
+    for result in found[:4]:
+        np.testing.assert_array_equal(values(result), expected)
+    np.testing.assert_allclose(values(found[4]), expected, rtol=1e-4)
+
+
+def test_what_a_file_was_taken_for_is_noted(
+    image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "rough.npy", rough)
+    stated = read_depth(tmp_path / "rough.npy").stated
+    assert stated in refine(image, tmp_path / "rough.npy", mask).notes
+
+
+def test_kind_and_unit_are_the_callers(image: Array, rough: Array, mask: Array) -> None:
+    result = refine(image, 1 / rough, mask, kind="inverse_depth", unit="m").depth
+    assert (result.kind, result.unit) == ("inverse_depth", "m")
+    assert refine(image, rough, mask, kind="depth").depth.unit == "relative"
+
+
+def test_an_array_without_a_kind_is_refused(image: Array, rough: Array, mask: Array) -> None:
+    for depth in (rough, Image.fromarray(rough)):
+        with pytest.raises(ValueError, match="kind='depth'"):
+            refine(image, depth, mask)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_pil_images_of_every_mode_are_photos(
+    mode: str, image: Array, rough: Array, mask: Array
+) -> None:
+    result = refine(Image.fromarray(image).convert(mode), rough, mask, kind="depth")
+    assert result.image.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_grey_photo_is_three_equal_channels(image: Array, rough: Array, mask: Array) -> None:
+    result = refine(image[..., 0], rough, mask, kind="depth")
+    assert (result.image == image[..., :1]).all()
+
+
+def test_without_masks_the_transparency_is_the_mask(
+    image: Array, rough: Array, mask: Array
+) -> None:
+    cut_out = np.dstack([image, mask])
+    expected = values(refine(image, rough, mask, kind="depth"))
+    for photo in (cut_out, Image.fromarray(cut_out)):
+        np.testing.assert_array_equal(values(refine(photo, rough, kind="depth")), expected)
+    with pytest.raises(ValueError, match="give masks"):
+        refine(image, rough, kind="depth")
+
+
+def test_several_masks_are_several_layers(image: Array, rough: Array, mask: Array) -> None:
+    together = refine(image, rough, np.stack([mask, mask[:, ::-1]]), kind="depth")
+    listed = refine(image, rough, [mask, Image.fromarray(mask[:, ::-1].copy())], kind="depth")
+    assert len(together.masks) == 2
+    np.testing.assert_array_equal(values(together), values(listed))
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_depth_and_masks_of_the_photos_aspect_are_resized_and_noted(
+    factor: int, image: Array, rough: Array, mask: Array
+) -> None:
+    ones = np.ones((factor, factor), np.uint8)
+    photo = np.kron(image, ones[..., None])
+    camera = Camera(np.array([[50.0, 0, 16], [0, 50, 12], [0, 0, 1]]), (HEIGHT, WIDTH))
+    result = refine(photo, DepthMap(rough, "depth", "m", camera=camera), mask)
+    assert result.depth.size == result.masks.size == (HEIGHT * factor, WIDTH * factor)
+    assert result.depth.camera is not None
+    assert result.depth.camera.K[0, 0] == 50 * factor
+    resized = [note for note in result.notes if "resized from 32 x 24" in note]
+    assert len(resized) == (0 if factor == 1 else 2)
+
+
+@pytest.mark.parametrize("what", ["depth map", "mask"])
+def test_another_aspect_is_refused_with_both_sizes(
+    what: str, image: Array, rough: Array, mask: Array
+) -> None:
+    cut = np.s_[:, :-4]
+    depth, masks = (rough[cut], mask) if what == "depth map" else (rough, mask[cut])
+    with pytest.raises(ValueError, match=f"{what} is 28 x 24 and the photo 32 x 24"):
+        refine(image, depth, masks, kind="depth")
+
+
+@pytest.mark.parametrize("size", [(25, 33), (23, 31), (12, 17), (7, 10)])
+def test_a_rounded_size_has_the_same_aspect(
+    size: tuple[int, int], image: Array, rough: Array, mask: Array
+) -> None:
+    small = np.asarray(Image.fromarray(rough).resize(size[::-1]))
+    assert refine(image, small, mask, kind="depth").depth.size == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"image": np.zeros((24, 32, 3), np.float32)}, "uint8 or uint16"),
+        ({"image": np.zeros((24, 32, 5), np.uint8)}, r"\(24, 32, 5\)"),
+        ({"depth": np.zeros((24, 32, 3), np.float32)}, r"\(24, 32, 3\)"),
+        ({"masks": []}, "at least one"),
+        ({"masks": np.zeros(5)}, r"\(5,\)"),
+        ({"masks": ["a.png", np.zeros((24, 32))]}, "all files or all arrays"),
+        ({"masks": [np.zeros((24, 32)), np.zeros((24, 32), bool)]}, "one type"),
+        ({"masks": [np.zeros((24, 32)), np.zeros((12, 16))]}, "one size"),
+        ({"masks": np.full((24, 32), 2.0)}, r"\[0, 1\]"),
+    ],
+)
+def test_mistakes_are_explained(
+    wrong: dict[str, Any], message: str, image: Array, rough: Array, mask: Array
+) -> None:
+    right: dict[str, Any] = {"image": image, "depth": rough, "masks": mask, "kind": "depth"}
+    with pytest.raises(ValueError, match=message):
+        refine(**{**right, **wrong})
+
+
+FILES = {
+    "exr": ["depth.exr", "depth.exr.json"],
+    "png": ["depth.png", "depth.png.json"],
+    "npy": ["depth.npy", "depth.npy.json"],
+    "pfm": ["depth.pfm", "depth.pfm.json"],
+    "layers": ["layers.exr"],
+    "npz": ["layers.npz"],
+    "masks": ["mask_0.png"],
+    "confidence": ["confidence.png"],
+    "preview": ["preview.png"],
+}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_writes_its_files_and_no_others(
+    name: str, refined: RefinedDepth, tmp_path: Path
+) -> None:
+    assert save(refined, tmp_path / "new" / "folder", [name]) == tmp_path / "new" / "folder"
+    assert names(tmp_path / "new" / "folder") == set(FILES[name])
+
+
+def test_saved_depth_comes_back(refined: RefinedDepth, tmp_path: Path) -> None:
+    save(refined, tmp_path, ["exr", "npy", "pfm", "png"])
+    for name in ("exr", "npy", "pfm"):
+        found = read_depth(tmp_path / f"depth.{name}").depth
+        assert (found.kind, found.unit) == ("depth", "m")
+        np.testing.assert_array_equal(found.values, values(refined))
+    np.testing.assert_allclose(
+        read_depth(tmp_path / "depth.png").depth.values, values(refined), atol=0.00051
+    )
+
+
+def test_saved_masks_and_confidence_come_back(refined: RefinedDepth, tmp_path: Path) -> None:
+    save(refined, tmp_path, ["masks", "confidence"])
+    mask = np.asarray(Image.open(tmp_path / "mask_0.png"))
+    np.testing.assert_array_equal(mask, refined.masks.values[0])
+    confidence = np.asarray(Image.open(tmp_path / "confidence.png")) / 255
+    np.testing.assert_allclose(confidence, refined.confidence, atol=0.5 / 255 + 1e-6)
+
+
+def test_float_masks_are_saved_in_16_bits(
+    image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    soft = np.clip(mask / 255.0, 0.25, 0.75)
+    save(refine(image, rough, soft, kind="depth"), tmp_path, ["masks"])
+    stored = np.asarray(Image.open(tmp_path / "mask_0.png"))
+    np.testing.assert_allclose(stored / 65535, soft, atol=1e-5)
+
+
+def test_layers_have_two_parts_for_each_mask(refined: RefinedDepth, tmp_path: Path) -> None:
+    save(refined, tmp_path, ["layers"])
+    assert len(OpenEXR.File(str(tmp_path / "layers.exr")).parts) == 2
+
+
+def test_the_default_is_everything_once(refined: RefinedDepth, tmp_path: Path) -> None:
+    assert refined.save(str(tmp_path / "a")) == tmp_path / "a"
+    save(refined, tmp_path / "b")
+    assert names(tmp_path / "b") == {file for name in DEFAULT_FORMATS for file in FILES[name]}
+
+
+@pytest.mark.parametrize("formats", [["exr", "tiff"], [], "exr"])
+def test_unknown_formats_are_refused_with_the_list(
+    formats: Any, refined: RefinedDepth, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=", ".join(FORMATS)):
+        save(refined, tmp_path / "none", formats)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def far(image: Array, rough: Array, mask: Array) -> RefinedDepth:
+    """Metric depth beyond the 65.535 m that fit 16 bits of millimetres."""
+    return refine(image, DepthMap(rough * 100, "depth", "m"), mask)
+
+
+def test_a_png_that_was_asked_for_and_cannot_be_raises_after_the_rest_is_written(
+    far: RefinedDepth, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="The other files are in"):
+        save(far, tmp_path, ["png", "exr", "masks"])
+    assert names(tmp_path) == {*FILES["exr"], *FILES["masks"]}
+
+
+def test_a_png_that_was_not_asked_for_is_left_out(far: RefinedDepth, tmp_path: Path) -> None:
+    save(far, tmp_path)
+    assert "depth.png" not in names(tmp_path)
+    assert "preview.png" in names(tmp_path)
+
+
+def test_without_layers_the_rest_is_saved(image: Array, rough: Array, tmp_path: Path) -> None:
+    nothing = refine(image, rough, MaskSet(np.zeros((0, HEIGHT, WIDTH), np.uint8)), kind="depth")
+    save(nothing, tmp_path, ["exr", "layers"])
+    assert names(tmp_path) == set(FILES["exr"])
+
+
+def test_the_package_exports_refine() -> None:
+    assert crispdepth.refine is refine
