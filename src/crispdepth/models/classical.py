@@ -14,12 +14,19 @@ NEAR_MARGIN = -1.0
 FAR_MARGIN = 2.0
 """Pixels added to the measured band on the nearer and on the farther side of the border."""
 
-NEAR_SHARE = 0.5
-"""How much of its correction the nearer side takes: things curve away from the eye towards their
-outline, so what their inside predicts there is too near (docs/experiments.md)."""
+NEAR_SHARE = 0.8
+"""Where between the two layers, 0 to 1, the nearer side ends at the border: things curve away
+from the eye towards their outline, so what their inside predicts there is too near
+(docs/experiments.md)."""
 
 CORE = 0.7
 """Where a part is thinner than the band, its middle is trusted: this share of its half-width."""
+
+PATCH = 4.0
+"""An enclosed patch is small up to this many band widths from its border to its middle."""
+
+MISTAKEN = 3.0
+"""How many times nearer to the other layer a patch must be to be taken for its blur."""
 
 CONTRAST = (0.2, 0.8)
 """Difference of the two sides, on the [0, 10] scale, below which there is no edge to sharpen,
@@ -53,8 +60,13 @@ class ClassicalCompleter:
         is_near = _is_near(inverse_depth, distance, widths)
         own = _trusted(distance, inside, widths[0] + (NEAR_MARGIN if is_near else FAR_MARGIN))
         other = _trusted(-distance, ~inside, widths[1] + (FAR_MARGIN if is_near else NEAR_MARGIN))
-        layer = extrapolate(inverse_depth, own, guide)
-        behind = extrapolate(inverse_depth, other, guide)
+        # An enclosed patch may hold the depth of what encloses it: no evidence for either layer.
+        patches = _small_patches(inside, distance, PATCH * widths[0])
+        other &= _small_patches(~inside, -distance, PATCH * widths[1]) == 0
+        sure = own & (patches == 0)
+        layer = extrapolate(inverse_depth, sure if sure.any() else own, guide)
+        behind = extrapolate(inverse_depth, other if other.any() else ~inside, guide)
+        own &= ~_holds_the_other(inverse_depth, layer, behind, patches)
 
         difference = layer - behind
         nearer = difference > 0
@@ -83,6 +95,36 @@ def _trusted(distance: Float32Map, side: BoolMap, width: float) -> BoolMap:
     half_width = cv2.dilate(np.where(side, distance, np.float32(0)), near)
     trusted: BoolMap = side & (distance >= np.minimum(width, CORE * half_width))
     return trusted
+
+
+def _small_patches(side: BoolMap, distance: Float32Map, limit: float) -> NDArray[np.int32]:
+    """Numbers from 1 for the enclosed patches of a side that are no wider than ``2 limit``.
+
+    The largest patch of the side, and those that reach the frame of the image, are none.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(side.astype(np.uint8))
+    small = np.ones(count, bool)
+    small[0] = False
+    small[1 + stats[1:, cv2.CC_STAT_AREA].argmax()] = False
+    small[labels[distance > limit]] = False
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        small[edge] = False
+    patches: NDArray[np.int32] = np.where(small[labels], labels, 0).astype(np.int32)
+    return patches
+
+
+def _holds_the_other(
+    inverse_depth: Float32Map, layer: Float32Map, behind: Float32Map, patches: NDArray[np.int32]
+) -> BoolMap:
+    """The patches whose depth is, on average, clearly nearer to the other layer's than to their own.
+
+    Clearly: `MISTAKEN` times nearer, for what is seen through a hole may differ from what is
+    beside the object.
+    """
+    excess = np.abs(inverse_depth - layer) - MISTAKEN * np.abs(inverse_depth - behind)
+    wrong = np.bincount(patches.ravel(), excess.ravel()) > 0
+    wrong[0] = False
+    return np.asarray(wrong[patches], bool)
 
 
 def _smoothstep(values: Float32Map, low: float, high: float) -> Float32Map:

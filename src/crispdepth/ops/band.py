@@ -16,6 +16,10 @@ SHOULDER = 2.0
 """A band reaches at most this many times as far as the half-peak slope: a smooth surface that
 rises towards the border is not the blur of the edge."""
 
+LOPSIDED = 4.0
+"""One side of a band is at most this many times as wide as the other: beyond that the slope
+belongs to something else."""
+
 
 def band_widths(depth: Float32Map, inside: BoolMap) -> tuple[float, float]:
     """Width in pixels, (inside, outside), of the band in which the depth edge does its rising.
@@ -40,7 +44,8 @@ def band_widths(depth: Float32Map, inside: BoolMap) -> tuple[float, float]:
     (first, last), (half_first, half_last) = rises
     within = min(last - reach + 1, max(SHOULDER * (half_last - reach + 1), 2))
     without = min(reach - first, max(SHOULDER * (reach - half_first), 2))
-    return max(1.0, float(within)), max(1.0, float(without))
+    within, without = max(1.0, float(within)), max(1.0, float(without))
+    return min(within, LOPSIDED * without), min(without, LOPSIDED * within)
 
 
 def _rises(profile: NDArray[np.float64], peak: int, floor: float) -> tuple[int, int]:
