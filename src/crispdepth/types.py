@@ -173,7 +173,8 @@ class MaskSet:
         mask = self.values[index]
         if np.issubdtype(mask.dtype, np.floating):
             return np.asarray(mask, np.float32)
-        return np.divide(mask, np.iinfo(mask.dtype).max, dtype=np.float32)
+        scaled: Float32Map = np.divide(mask, np.iinfo(mask.dtype).max, dtype=np.float32)
+        return scaled
 
     @property
     def size(self) -> Size:

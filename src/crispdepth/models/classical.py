@@ -116,7 +116,7 @@ def _small_patches(side: BoolMap, distance: Float32Map, limit: float) -> NDArray
 def _holds_the_other(
     inverse_depth: Float32Map, layer: Float32Map, behind: Float32Map, patches: NDArray[np.int32]
 ) -> BoolMap:
-    """The patches whose depth is, on average, clearly nearer to the other layer's than to their own.
+    """The patches whose depth is, on average, clearly that of the other layer.
 
     Clearly: `MISTAKEN` times nearer, for what is seen through a hole may differ from what is
     beside the object.

@@ -12,6 +12,9 @@ VALUE_PRIOR = 0.5
 SLOPE_PRIOR = 2.0
 """Weight, in trusted pixels at one pixel's distance, of the coarser level's slope."""
 
+CELL = 2
+"""Width in pixels of the finest cells to which planes are fitted."""
+
 GUIDE_BINS = 12
 """Brightness levels between which the guided correction tells surfaces apart."""
 
@@ -46,25 +49,49 @@ def fit_planes(values: Float32Map, trusted: BoolMap) -> Float32Map:
 
     Every cell of a Gaussian pyramid fits a plane to the trusted pixels under it by least squares,
     with the coarser level's plane as prior: fine where there is evidence, coarse where there is
-    little, the global plane where there is none. The finest cells are two pixels wide.
+    little, the global plane where there is none. The finest cells are `CELL` pixels wide.
     """
     height, width = values.shape
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    weight = trusted.astype(np.float64)
-    moments = weight[..., None] * np.stack(
-        [np.ones_like(x), x, y, x * x, x * y, y * y, values, values * x, values * y], axis=-1
-    )
-    pyramid = [moments]
+    pyramid = [_cell_moments(values, trusted)]
     while max(pyramid[-1].shape[:2]) > 2:
         pyramid.append(4 * _half(pyramid[-1]))
     planes: _Planes | None = None
-    for level in range(len(pyramid) - 1, 0, -1):
-        planes = _fit_level(pyramid[level], 2**level, planes)
-    if planes is None:  # the whole map is at most two pixels wide
-        return np.full_like(values, values[trusted].mean())
-    intercept, slope_x, slope_y = (_double(plane, (height, width)) for plane in planes)
-    surface: Float32Map = (intercept + slope_x * x + slope_y * y).astype(np.float32)
-    return surface
+    for level in range(len(pyramid) - 1, -1, -1):
+        planes = _fit_level(pyramid[level], CELL * 2**level, planes)
+    assert planes is not None  # a pyramid has a level
+    size = (width + width % CELL, height + height % CELL)
+    intercept, slope_x, slope_y = (
+        cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)[:height, :width]
+        for plane in planes
+    )
+    x = np.arange(width, dtype=np.float32) + np.float32(0.5)
+    y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
+    return np.asarray(intercept + slope_x * x + slope_y * y, np.float32)
+
+
+def _cell_moments(values: Float32Map, trusted: BoolMap) -> NDArray[np.float64]:
+    """Sums of 1, x, y, xx, xy, yy, v, vx, vy over the trusted pixels of each cell, (h', w', 9).
+
+    A cell counts as its number of trusted pixels at their mean place with their mean value,
+    which loses nothing on a plane.
+    """
+    height, width = values.shape
+    weight = trusted.astype(np.float32)
+    x = np.arange(width, dtype=np.float32) + np.float32(0.5)
+    y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
+    sums = cv2.merge([weight, weight * x, weight * y, weight * values])
+    odd = (height % CELL, width % CELL)
+    if any(odd):
+        sums = cv2.copyMakeBorder(sums, 0, odd[0], 0, odd[1], cv2.BORDER_CONSTANT, value=0)
+    cells = (sums.shape[1] // CELL, sums.shape[0] // CELL)
+    mean = cv2.resize(sums, cells, interpolation=cv2.INTER_AREA).astype(np.float64)
+    n = mean[..., 0] * CELL**2
+    x_mean, y_mean, v_mean = (
+        np.divide(mean[..., k] * CELL**2, n, out=np.zeros_like(n), where=n > 0) for k in (1, 2, 3)
+    )
+    nx, ny, nv = n * x_mean, n * y_mean, n * v_mean
+    second = [nx * x_mean, nx * y_mean, ny * y_mean]
+    return np.stack([n, nx, ny, *second, nv, nv * x_mean, nv * y_mean], axis=-1)
 
 
 def _half(moments: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,8 +116,8 @@ def _fit_level(
     """
     n, sx, sy, sxx, sxy, syy, sv, svx, svy = np.moveaxis(moments, 2, 0)
     size = n.shape
-    x = np.arange(size[1]) * step + 0.5
-    y = (np.arange(size[0]) * step + 0.5)[:, None]
+    x = np.arange(size[1]) * step + CELL / 2
+    y = (np.arange(size[0]) * step + CELL / 2)[:, None]
     # Moments about the centre of the cell, where they are well conditioned.
     cx, cy = sx - x * n, sy - y * n
     cxx = sxx - 2 * x * sx + x * x * n
