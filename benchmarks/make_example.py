@@ -64,7 +64,7 @@ def sharp_mask(network: Path, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     colours = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(photo, labels, (0, 0, 1, 1), *colours, 5, cv2.GC_INIT_WITH_MASK)
     cut = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    return np.rint(255 * cv2.GaussianBlur(cut, (0, 0), 0.8)).astype(np.uint8)
+    return np.rint(255 * cv2.GaussianBlur(cut, (0, 0), 0.5)).astype(np.uint8)
 
 
 def main(options: Options) -> None:

@@ -21,7 +21,7 @@ from crispdepth.evaluation.boundary import (
 from crispdepth.evaluation.depth import R3Counts, r3, rmse, whdr
 from crispdepth.geometry.align import TargetNorm, fit_scale_shift, normalise_target
 from crispdepth.geometry.depth import inverse_depth
-from crispdepth.tasks.refine import refine_depth
+from crispdepth.tasks.refine import RefineConfig, refine_depth
 from crispdepth.types import BoolMap, DepthMap, Float32Map, MaskSet
 from crispdepth.viz.report import MetricColumn, MetricTable, SampleFigure
 
@@ -104,11 +104,28 @@ class Benchmark:
 
 
 def crispdepth(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) -> Float32Map:
-    """This package's refinement with its defaults, behind the signature of the baselines."""
-    return inverse_depth(refine_depth(image, DepthMap(inverse, "inverse_depth"), masks).depth)
+    """What `crispdepth refine` does with its defaults: soft masks blend the layers."""
+    return _refined(image, inverse, masks, RefineConfig(keep_layers=False))
 
 
-METHODS: dict[str, Baseline] = {**BASELINES, "crispdepth": crispdepth}
+def crispdepth_hard(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) -> Float32Map:
+    """The same with ``--hard-masks``, which is how every baseline uses the masks."""
+    return _refined(image, inverse, masks, RefineConfig(hard_masks=True, keep_layers=False))
+
+
+def _refined(
+    image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet, config: RefineConfig
+) -> Float32Map:
+    return refine_depth(
+        image, DepthMap(inverse, "inverse_depth"), masks, config=config
+    ).depth.values
+
+
+METHODS: dict[str, Baseline] = {
+    **BASELINES,
+    "crispdepth": crispdepth,
+    "crispdepth-hard": crispdepth_hard,
+}
 """Everything `crispdepth bench refine` can run, by name."""
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from crispdepth.ops.band import band_widths, signed_distance
 from crispdepth.ops.extrapolate import extrapolate
+from crispdepth.ops.fill import pull_push
 from crispdepth.types import BoolMap, Completion, Float32Map
 
 NEAR_MARGIN = -1.0
@@ -28,6 +29,9 @@ PATCH = 4.0
 MISTAKEN = 3.0
 """How many times nearer to the other layer a patch must be to be taken for its blur."""
 
+COARSE = 8
+"""Width in pixels of the cells in which the surroundings' colours are averaged."""
+
 CONTRAST = (0.2, 0.8)
 """Difference of the two sides, on the [0, 10] scale, below which there is no edge to sharpen,
 and above which there surely is one."""
@@ -40,8 +44,8 @@ class ClassicalCompleter:
     The band that is not trusted is as wide as the depth's own edge, measured on either side of
     the border (`band_widths`). The layer is continued over it, and over the rest of the frame,
     from the trusted pixels (`extrapolate`). Pixels move away from the other layer or not at
-    all, and only where the two layers differ. Isolated holes of a mask whose depth is that of
-    the layer around them are filled from their own layer.
+    all, and only where the two layers differ. Isolated holes of a mask that hold the depth of the
+    object but show what is behind it are filled from the background.
     """
 
     name: str = "classical"
@@ -66,7 +70,10 @@ class ClassicalCompleter:
         sure = own & (patches == 0)
         layer = extrapolate(inverse_depth, sure if sure.any() else own, guide)
         behind = extrapolate(inverse_depth, other if other.any() else ~inside, guide)
-        own &= ~_holds_the_other(inverse_depth, layer, behind, patches)
+        if patches.any():
+            wrong = _holds_the_other(inverse_depth, layer, behind, patches)
+            wrong &= _shows_its_own(image, sure, other, patches)
+            own &= ~wrong[patches]
 
         difference = layer - behind
         nearer = difference > 0
@@ -116,15 +123,43 @@ def _small_patches(side: BoolMap, distance: Float32Map, limit: float) -> NDArray
 def _holds_the_other(
     inverse_depth: Float32Map, layer: Float32Map, behind: Float32Map, patches: NDArray[np.int32]
 ) -> BoolMap:
-    """The patches whose depth is, on average, clearly that of the other layer.
+    """For each patch number, whether its depth is clearly that of the other layer.
 
-    Clearly: `MISTAKEN` times nearer, for what is seen through a hole may differ from what is
-    beside the object.
+    Clearly: `MISTAKEN` times nearer to it, for what is seen through a hole may differ from what
+    is beside the object.
     """
     excess = np.abs(inverse_depth - layer) - MISTAKEN * np.abs(inverse_depth - behind)
-    wrong = np.bincount(patches.ravel(), excess.ravel()) > 0
+    wrong: BoolMap = np.bincount(patches.ravel(), excess.ravel()) > 0
     wrong[0] = False
-    return np.asarray(wrong[patches], bool)
+    return wrong
+
+
+def _shows_its_own(
+    image: NDArray[np.float32], own: BoolMap, other: BoolMap, patches: NDArray[np.int32]
+) -> BoolMap:
+    """For each patch number, whether the photo there looks like the own side around the mask.
+
+    A hole one sees through does; a thing that stands in front of the object does not.
+    """
+    distances = []
+    for side in (own, other):
+        if not side.any():
+            return np.zeros(int(patches.max()) + 1, bool)
+        distances.append(np.linalg.norm(image - _surroundings(image, side), axis=2))
+    excess = distances[1] - distances[0]
+    return np.bincount(patches.ravel(), excess.ravel()) > 0
+
+
+def _surroundings(image: NDArray[np.float32], side: BoolMap) -> NDArray[np.float32]:
+    """The colours of a side continued over the whole frame, coarsely."""
+    height, width = side.shape
+    small = (max(1, width // COARSE), max(1, height // COARSE))
+    weight = side.astype(np.float32)
+    share = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(image * weight[..., None], small, interpolation=cv2.INTER_AREA)
+    mean = np.asarray(total / np.maximum(share, 1e-6)[..., None], np.float32)
+    colour = pull_push(mean, (share > 0).astype(np.float32))
+    return np.asarray(cv2.resize(colour, (width, height)), np.float32)
 
 
 def _smoothstep(values: Float32Map, low: float, high: float) -> Float32Map:

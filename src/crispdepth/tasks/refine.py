@@ -106,7 +106,7 @@ def refine_depth(
             notes.append(f"Mask {name!r} {problem}")
             continue
         front, back = _complete(scene, alpha, chosen)
-        if _is_inverted(front, back, alpha):
+        if len(masks) == 1 and _is_inverted(front, back, alpha):
             notes.append(
                 f"Inside mask {name!r} the depth is farther than around it: if the mask should "
                 "be white on the object, invert it (--invert-mask); the depth is the same."
