@@ -26,8 +26,8 @@ class Run:
 
 
 RUNS = (
-    Run("rooms", "max", every=3),
-    Run("settings", "max", every=3),
+    Run("rooms", "max", every=4),
+    Run("settings", "max", every=4),
     # A bin seen from above: all true inverse depths lie within a few percent of each other, and
     # by their maximum no error would reach the threshold of R3.
     Run("gqcnn", "minmax"),

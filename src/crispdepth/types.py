@@ -96,7 +96,7 @@ class DepthMap:
             values = values.astype(np.float32, copy=False)
         usable = np.isfinite(values)
         if self.kind == "depth":
-            usable &= values > 0
+            usable &= values >= np.finfo(np.float32).tiny  # its inverse is finite
         elif self.unit == "m":
             usable &= values >= 0
         if self.valid is not None:

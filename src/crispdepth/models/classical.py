@@ -6,16 +6,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.geometry.depth import COMPLETER_RANGE
 from crispdepth.ops.band import band_widths, signed_distance
 from crispdepth.ops.extrapolate import extrapolate
 from crispdepth.ops.fill import pull_push
 from crispdepth.types import BoolMap, Completion, Float32Map
 
 NEAR_MARGIN = -1.0
-FAR_MARGIN = 2.0
+FAR_MARGIN = 1.0
 """Pixels added to the measured band on the nearer and on the farther side of the border."""
 
-NEAR_SHARE = 0.8
+NEAR_SHARE = 0.7
 """Where between the two layers, 0 to 1, the nearer side ends at the border: things curve away
 from the eye towards their outline, so what their inside predicts there is too near
 (docs/experiments.md)."""
@@ -28,6 +29,9 @@ PATCH = 4.0
 
 MISTAKEN = 3.0
 """How many times nearer to the other layer a patch must be to be taken for its blur."""
+
+SLACK = 0.8
+"""How far a continued layer may leave the range of its trusted pixels, on the [0, 10] scale."""
 
 COARSE = 8
 """Width in pixels of the cells in which the surroundings' colours are averaged."""
@@ -68,8 +72,8 @@ class ClassicalCompleter:
         patches = _small_patches(inside, distance, PATCH * widths[0])
         other &= _small_patches(~inside, -distance, PATCH * widths[1]) == 0
         sure = own & (patches == 0)
-        layer = extrapolate(inverse_depth, sure if sure.any() else own, guide)
-        behind = extrapolate(inverse_depth, other if other.any() else ~inside, guide)
+        layer = _continued(inverse_depth, sure if sure.any() else own, guide)
+        behind = _continued(inverse_depth, other if other.any() else ~inside, guide)
         if patches.any():
             wrong = _holds_the_other(inverse_depth, layer, behind, patches)
             wrong &= _shows_its_own(image, sure, other, patches)
@@ -102,6 +106,17 @@ def _trusted(distance: Float32Map, side: BoolMap, width: float) -> BoolMap:
     half_width = cv2.dilate(np.where(side, distance, np.float32(0)), near)
     trusted: BoolMap = side & (distance >= np.minimum(width, CORE * half_width))
     return trusted
+
+
+def _continued(inverse_depth: Float32Map, trusted: BoolMap, guide: Float32Map) -> Float32Map:
+    """`extrapolate`, within the range of the trusted pixels and a little beyond.
+
+    Slopes may carry a layer somewhat past what was seen of it; far from the evidence they would
+    carry it anywhere.
+    """
+    low, high = (float(bound(inverse_depth[trusted])) for bound in (np.min, np.max))
+    layer = extrapolate(inverse_depth, trusted, guide)
+    return layer.clip(max(low - SLACK, 0.0), min(high + SLACK, COMPLETER_RANGE))
 
 
 def _small_patches(side: BoolMap, distance: Float32Map, limit: float) -> NDArray[np.int32]:

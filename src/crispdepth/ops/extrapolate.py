@@ -55,6 +55,7 @@ def fit_planes(values: Float32Map, trusted: BoolMap) -> Float32Map:
     pyramid = [_cell_moments(values, trusted)]
     while max(pyramid[-1].shape[:2]) > 2:
         pyramid.append(4 * _half(pyramid[-1]))
+    pyramid.append(pyramid[0].sum(axis=(0, 1), keepdims=True))  # the global plane
     planes: _Planes | None = None
     for level in range(len(pyramid) - 1, -1, -1):
         planes = _fit_level(pyramid[level], CELL * 2**level, planes)

@@ -45,6 +45,7 @@ class _Scene(NamedTuple):
     """The inputs, on the completer's scale, at full and at the completer's resolution."""
 
     inverse: Float32Map  # (h, w) in [0, 10]
+    valid: BoolMap  # (h, w)
     photo: NDArray[np.uint8]  # (h, w, 3)
     small_photo: NDArray[np.float32]  # (h', w', 3) in [0, 1]
     small_inverse: Float32Map  # (h', w'), 0 where invalid
@@ -174,18 +175,21 @@ def _prepare(image: NDArray[Any], inverse: Float32Map, valid: BoolMap, resolutio
     known = np.where(valid, inverse, np.float32(0))
     small = np.divide(shrink(known, size), share, out=np.zeros(size, np.float32), where=share > 0)
     small_photo = shrink(photo, size).astype(np.float32) / np.float32(255)
-    return _Scene(inverse, photo, small_photo, small, share)
+    return _Scene(inverse, valid, photo, small_photo, small, share)
 
 
 def _unusable(alpha: Float32Map) -> str | None:
     """Why a mask has no boundary to refine at, or None."""
     inside = int(np.count_nonzero(alpha >= 0.5))
+    outside = alpha.size - inside
     if inside == 0:
         return "is empty: nothing in it reaches one half; it was not used."
     if inside == alpha.size:
         return "covers the whole photo, so it has no boundary; it was not used."
     if inside < 4:
         return f"covers only {inside} pixel(s); it was not used."
+    if outside < 4:
+        return f"covers all but {outside} pixel(s); it was not used."
     return None
 
 
@@ -210,8 +214,12 @@ def _complete_layer(
     else:
         values = joint_upsample(layer, scene.small_photo, scene.photo)
         gate, confidence = upsample(gate, size), upsample(confidence, size)
+        # A pixel whose detail the small map does not show must not move against the completer.
+        against = (values - scene.inverse) * upsample(layer - inverse, size) < 0
+        np.copyto(values, scene.inverse, where=against & scene.valid)
     # What the gate leaves alone keeps the full-resolution detail of the input.
-    values = scene.inverse + gate * (values - scene.inverse)
+    kept = scene.inverse + gate * (values - scene.inverse)
+    values = np.where(scene.valid, kept, values)
     return _Layer(values, gate, confidence)
 
 
