@@ -27,7 +27,7 @@ class Run:
 
 RUNS = (
     Run("rooms", "max", every=4),
-    Run("settings", "max", every=4),
+    Run("settings", "max", every=6),
     # A bin seen from above: all true inverse depths lie within a few percent of each other, and
     # by their maximum no error would reach the threshold of R3.
     Run("gqcnn", "minmax"),

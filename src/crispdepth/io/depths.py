@@ -324,7 +324,7 @@ def _sentence(
         noun += " in metres" if meaning["kind"] == "depth" else " in 1/metres"
     else:
         noun = "relative " + noun
-    if stored.values.dtype.kind in "iu":
+    if stored.values.dtype.kind in "iu" and meaning["unit"] == "m":
         noun += f", {meaning['scale']:g} per stored step"
     origin = {key: name for name, facts in reversed(words) for key in facts}
     kind_from, unit_from = (

@@ -110,7 +110,7 @@ def match_masks(photos: Sequence[Path], photo_root: Path, where: Path | None) ->
             is broken or names a file that is not there.
     """
     if where is not None and where.is_file() and where.suffix.lower() != ".json":
-        rule = ONE_MASK if len(photos) > 1 else _rule_of_file(where, photos, MASK_RULES)
+        rule = ONE_MASK if len(photos) > 1 else _rule_of_file(where, photos)
         return Matches(dict.fromkeys(photos, (where,)), dict.fromkeys(photos, rule))
     return _match(photos, photo_root, where, _MASKS)
 
@@ -127,8 +127,7 @@ def match_depths(photos: Sequence[Path], photo_root: Path, where: Path | None) -
                 f"{where} is one depth file, but there are {len(photos)} photos; "
                 "give the folder that holds a depth file for each of them."
             )
-        rule = _rule_of_file(where, photos, DEPTH_RULES)
-        return Matches(dict.fromkeys(photos, (where,)), dict.fromkeys(photos, rule))
+        return Matches(dict.fromkeys(photos, (where,)), dict.fromkeys(photos, GIVEN_FILE))
     return _match(photos, photo_root, where, _DEPTHS)
 
 
@@ -394,10 +393,10 @@ def _expected(rule: Rule, name: str) -> str:
     return rule.pattern.format(name=name, stem=stem, label="{label}")
 
 
-def _rule_of_file(file: Path, photos: Sequence[Path], rules: Sequence[Rule]) -> Rule:
-    """The rule that the name of a file follows that was given for one photo."""
+def _rule_of_file(file: Path, photos: Sequence[Path]) -> Rule:
+    """The rule, and so the polarity, that the name of a mask follows that was given for a photo."""
     patterns = set(_patterns(_normal(file.name)))
-    for rule in rules:
+    for rule in MASK_RULES:
         for photo in photos:
             if _expected(rule, _normal(photo.name)).rpartition("/")[2] in patterns:
                 return rule

@@ -13,13 +13,12 @@ from crispdepth.ops.fill import pull_push
 from crispdepth.types import BoolMap, Completion, Float32Map
 
 NEAR_MARGIN = -1.0
-FAR_MARGIN = 1.0
+FAR_MARGIN = 2.0
 """Pixels added to the measured band on the nearer and on the farther side of the border."""
 
-NEAR_SHARE = 0.7
-"""Where between the two layers, 0 to 1, the nearer side ends at the border: things curve away
-from the eye towards their outline, so what their inside predicts there is too near
-(docs/experiments.md)."""
+NEAR_SHARE = 0.5
+"""How much of its correction the nearer side takes: things curve away from the eye towards their
+outline, so what their inside predicts there is too near (docs/experiments.md)."""
 
 CORE = 0.7
 """Where a part is thinner than the band, its middle is trusted: this share of its half-width."""
@@ -32,6 +31,9 @@ MISTAKEN = 3.0
 
 SLACK = 0.8
 """How far a continued layer may leave the range of its trusted pixels, on the [0, 10] scale."""
+
+ALIKE = 0.12
+"""Distance of mean colours, on the [0, 1] scale, up to which two places look alike."""
 
 COARSE = 8
 """Width in pixels of the cells in which the surroundings' colours are averaged."""
@@ -83,7 +85,7 @@ class ClassicalCompleter:
         nearer = difference > 0
         gate = _smoothstep(np.abs(difference), *CONTRAST)
         gate[own] = 0
-        layer = np.where(nearer, behind + NEAR_SHARE * difference, layer)
+        gate[inside & nearer] *= NEAR_SHARE
         away = np.where(nearer, np.maximum(inverse_depth, layer), np.minimum(inverse_depth, layer))
         layer = np.where(inside, away, layer)
         gate[layer == inverse_depth] = 0
@@ -161,8 +163,9 @@ def _shows_its_own(
         if not side.any():
             return np.zeros(int(patches.max()) + 1, bool)
         distances.append(np.linalg.norm(image - _surroundings(image, side), axis=2))
-    excess = distances[1] - distances[0]
-    return np.bincount(patches.ravel(), excess.ravel()) > 0
+    count = np.maximum(np.bincount(patches.ravel()), 1)
+    to_own, to_other = (np.bincount(patches.ravel(), d.ravel()) / count for d in distances)
+    return np.asarray((to_own < ALIKE) & (2 * to_own < to_other), bool)
 
 
 def _surroundings(image: NDArray[np.float32], side: BoolMap) -> NDArray[np.float32]:
