@@ -80,6 +80,8 @@ class ClassicalCompleter:
             wrong = _holds_the_other(inverse_depth, layer, behind, patches)
             wrong &= _shows_its_own(image, sure, other, patches)
             own &= ~wrong[patches]
+            if (own & (patches > 0)).any():  # the others are evidence after all
+                layer = _continued(inverse_depth, own, guide)
 
         difference = layer - behind
         nearer = difference > 0
@@ -165,7 +167,7 @@ def _shows_its_own(
         distances.append(np.linalg.norm(image - _surroundings(image, side), axis=2))
     count = np.maximum(np.bincount(patches.ravel()), 1)
     to_own, to_other = (np.bincount(patches.ravel(), d.ravel()) / count for d in distances)
-    return np.asarray((to_own < ALIKE) & (2 * to_own < to_other), bool)
+    return np.asarray((to_own < ALIKE) & (1.5 * to_own < to_other), bool)
 
 
 def _surroundings(image: NDArray[np.float32], side: BoolMap) -> NDArray[np.float32]:
