@@ -36,7 +36,7 @@ KINDS: list[tuple[Kind, Unit]] = [
 
 def can_be_a_distance(values: Float32Map, kind: Kind, unit: Unit) -> BoolMap:
     if kind == "depth":
-        return np.isfinite(values) & (values > 0)
+        return np.isfinite(values) & (values >= np.finfo(np.float32).tiny)
     return np.isfinite(values) & ((values >= 0) | (unit == "relative"))
 
 

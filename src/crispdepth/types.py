@@ -70,9 +70,9 @@ class DepthMap:
     """A depth or inverse-depth map that says what its numbers mean.
 
     Values that are not finite become invalid, and so does anything that cannot be a distance:
-    values <= 0 of kind ``depth``, values < 0 of kind ``inverse_depth`` in 1/m. A *relative*
-    inverse depth has an unknown shift, so its zero and negative values are kept. Invalid pixels
-    hold 0.
+    values <= 0 of kind ``depth`` (or too small to have an inverse), values < 0 of kind
+    ``inverse_depth`` in 1/m. A *relative* inverse depth has an unknown shift, so its zero and
+    negative values are kept. Invalid pixels hold 0.
 
     Raises:
         ValueError: wrong shapes, or an unknown kind or unit.

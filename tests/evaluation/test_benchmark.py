@@ -76,6 +76,8 @@ def test_scale_and_shift_of_a_result_do_not_matter_unless_alignment_is_shared() 
     free, shared = (run(methods, shared_alignment=flag).pooled() for flag in (False, True))
     assert free["rescaled"]["rmse"] == pytest.approx(free["initial"]["rmse"])
     assert shared["rescaled"]["rmse"] > 2 * shared["initial"]["rmse"]
+    for row in (shared["initial"], free["initial"]):
+        del row["seconds"]  # a clock is no law
     assert shared["initial"] == pytest.approx(free["initial"], rel=0.5, nan_ok=True)
 
 
