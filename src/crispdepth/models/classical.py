@@ -55,7 +55,7 @@ class ClassicalCompleter:
     """
 
     name: str = "classical"
-    resolution: int = 1024
+    resolution: int = 896
 
     def __call__(
         self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map

@@ -53,9 +53,9 @@ def fit_planes(values: Float32Map, trusted: BoolMap) -> Float32Map:
     """
     height, width = values.shape
     pyramid = [_cell_moments(values, trusted)]
-    while max(pyramid[-1].shape[:2]) > 2:
-        pyramid.append(4 * _half(pyramid[-1]))
-    pyramid.append(pyramid[0].sum(axis=(0, 1), keepdims=True))  # the global plane
+    while max(pyramid[-1][0].shape) > 2:
+        pyramid.append([4 * _half(moment) for moment in pyramid[-1]])
+    pyramid.append([moment.sum(keepdims=True) for moment in pyramid[0]])  # the global plane
     planes: _Planes | None = None
     for level in range(len(pyramid) - 1, -1, -1):
         planes = _fit_level(pyramid[level], CELL * 2**level, planes)
@@ -70,8 +70,8 @@ def fit_planes(values: Float32Map, trusted: BoolMap) -> Float32Map:
     return np.asarray(intercept + slope_x * x + slope_y * y, np.float32)
 
 
-def _cell_moments(values: Float32Map, trusted: BoolMap) -> NDArray[np.float64]:
-    """Sums of 1, x, y, xx, xy, yy, v, vx, vy over the trusted pixels of each cell, (h', w', 9).
+def _cell_moments(values: Float32Map, trusted: BoolMap) -> list[NDArray[np.float64]]:
+    """Sums of 1, x, y, xx, xy, yy, v, vx, vy over the trusted pixels of each cell, (h', w') each.
 
     A cell counts as its number of trusted pixels at their mean place with their mean value,
     which loses nothing on a plane.
@@ -92,12 +92,12 @@ def _cell_moments(values: Float32Map, trusted: BoolMap) -> NDArray[np.float64]:
     )
     nx, ny, nv = n * x_mean, n * y_mean, n * v_mean
     second = [nx * x_mean, nx * y_mean, ny * y_mean]
-    return np.stack([n, nx, ny, *second, nv, nv * x_mean, nv * y_mean], axis=-1)
+    return [n, nx, ny, *second, nv, nv * x_mean, nv * y_mean]
 
 
-def _half(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Every second pixel of a blurred stack of maps."""
-    smaller = cv2.pyrDown(moments, borderType=cv2.BORDER_REFLECT)
+def _half(moment: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Every second pixel of a blurred map."""
+    smaller = cv2.pyrDown(moment, borderType=cv2.BORDER_REFLECT)
     return np.asarray(smaller, np.float64)
 
 
@@ -106,7 +106,7 @@ def _double(plane: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
 
 
 def _fit_level(
-    moments: NDArray[np.float64],  # (h, w, 9): sums of 1, x, y, xx, xy, yy, v, vx, vy
+    moments: list[NDArray[np.float64]],  # (h, w) each: sums of 1, x, y, xx, xy, yy, v, vx, vy
     step: int,  # pixels per cell
     coarser: _Planes | None,
 ) -> _Planes:
@@ -115,7 +115,7 @@ def _fit_level(
     Planes are passed between levels by their value at the origin and their slopes: any weighted
     mean of equal planes is that plane, so a planar map stays exact at its borders too.
     """
-    n, sx, sy, sxx, sxy, syy, sv, svx, svy = np.moveaxis(moments, 2, 0)
+    n, sx, sy, sxx, sxy, syy, sv, svx, svy = moments
     size = n.shape
     x = np.arange(size[1]) * step + CELL / 2
     y = (np.arange(size[0]) * step + CELL / 2)[:, None]
