@@ -127,7 +127,7 @@ def save(refined: RefinedDepth, folder: str | Path, formats: Sequence[str] | Non
     - ``exr``, ``png``, ``npy``, ``pfm``: the refined depth as ``depth.exr`` ..., each with a
       sidecar ``depth.exr.json`` that says what the numbers mean. PNG has 16 bits and refuses
       values that do not fit.
-    - ``layers``: ``layers.exr``, one part per layer with R, G, B, A, Z; ``npz``: the same as
+    - ``layers``: ``layers.exr``, one part per layer with R, G, B, A, depth.Z; ``npz``: the same as
       arrays.
     - ``masks``: ``mask_0.png`` ...; ``confidence``: ``confidence.png``, white = sure.
     - ``preview``: ``preview.png``, before and after for the eye.
