@@ -16,6 +16,7 @@ from crispdepth.types import (
     DepthMap,
     Float32Map,
     Kind,
+    LayerPair,
     MaskSet,
     RefinedDepth,
     Unit,
@@ -222,6 +223,10 @@ def test_values_refuse_to_be_changed() -> None:
     depth, masks, camera = DepthMap(ONES, "depth"), MaskSet(ONES[None]), Camera(K, SIZE)
     arrays: list[NDArray[Any]] = [depth.values, depth.usable, masks.values, masks[0]]
     arrays += [camera.K, camera.cam_from_world, View(PHOTO).image]
+    refined = RefinedDepth(PHOTO, depth, depth, masks, (), np.copy(ONES), np.copy(ONES))
+    pair = LayerPair("cat", *(np.copy(ONES) for _ in range(3)))
+    arrays += [refined.image, refined.confidence, refined.gate]
+    arrays += [pair.alpha, pair.foreground, pair.background]
     for array in arrays:
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0

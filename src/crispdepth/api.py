@@ -16,6 +16,7 @@ from crispdepth.io.images import Photo, read_image, write_image
 from crispdepth.io.layers import write_layers_exr, write_layers_npz
 from crispdepth.io.masks import masks_from_alpha, read_masks
 from crispdepth.ops.masks import resize_masks
+from crispdepth.ops.resample import same_aspect
 from crispdepth.tasks.refine import RefineConfig, refine_depth
 from crispdepth.types import (
     DepthMap,
@@ -246,8 +247,9 @@ def _photo(image: Picture) -> Photo:
     if isinstance(image, Image.Image):
         return read_image(_encoded(image), name="the PIL image")
     array = np.asarray(image)
-    if array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ValueError(f"A photo array is uint8 or uint16, got {array.dtype}.")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 2:
         return Photo(np.repeat(array[..., None], 3, axis=2))
     if array.ndim != 3 or array.shape[2] not in (3, 4):
@@ -318,8 +320,7 @@ def _mask_array(mask: Picture) -> NDArray[Any]:
 
 def _must_resize(what: str, found: Size, size: Size) -> bool:
     """Whether the sizes differ; ValueError if they differ by more than a scale."""
-    # One pixel of the smaller image is the rounding error that a scaled size may have.
-    if abs(found[0] * size[1] - found[1] * size[0]) > max(*found, *size):
+    if not same_aspect(found, size):
         raise ValueError(
             f"The {what} is {_pixels(found)} and the photo {_pixels(size)}, another aspect: "
             "check that they belong together, and bring it to the photo's size: cropped or padded "

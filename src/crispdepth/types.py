@@ -138,7 +138,8 @@ class MaskSet:
         ValueError: wrong shape or type, values outside the range, names that do not fit.
     """
 
-    values: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]  # (n, h, w)
+    # (n, h, w); kept as uint8, uint16 or float32
+    values: NDArray[np.bool_] | NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.floating[Any]]
     names: tuple[str, ...] = ()
     role: MaskRole = "object"
 
@@ -262,6 +263,10 @@ class LayerPair:
     foreground: Float32Map  # (h, w)
     background: Float32Map  # (h, w)
 
+    def __post_init__(self) -> None:
+        for name in ("alpha", "foreground", "background"):
+            _set(self, **{name: _readonly(getattr(self, name))})
+
 
 @dataclass(frozen=True, eq=False)
 class RefinedDepth:
@@ -279,6 +284,10 @@ class RefinedDepth:
     confidence: Float32Map  # (h, w) in [0, 1]
     gate: Float32Map  # (h, w) in [0, 1]
     notes: tuple[str, ...] = ()  # what the user should know: warnings, assumptions
+
+    def __post_init__(self) -> None:
+        for name in ("image", "confidence", "gate"):
+            _set(self, **{name: _readonly(getattr(self, name))})
 
     @property
     def changed(self) -> BoolMap:

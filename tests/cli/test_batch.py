@@ -94,6 +94,24 @@ def test_a_lost_output_is_made_again(jobs: list[Job]) -> None:
     assert states(do(jobs)) == ["skipped", "skipped", "done"]
 
 
+def test_what_other_input_left_in_the_folder_is_removed(jobs: list[Job]) -> None:
+    def in_two_files(job: Job) -> Outcome:
+        copy_photo(job)
+        (job.folder / "second").write_text("of the same photo")
+        return Outcome((job.folder / "result", job.folder / "second"), ())
+
+    do(jobs, in_two_files)
+    mine = jobs[0].folder / "mine"
+    mine.write_text("not a result")
+    do(jobs, version=2)
+    assert all((job.folder / "second").exists() for job in jobs), "another format of the same"
+    do(jobs, in_two_files, version=3)
+    jobs[0].masks[0].write_text("another mask")
+    do(jobs, version=4)
+    assert [(job.folder / "second").exists() for job in jobs] == [False, True, True]
+    assert mine.exists()
+
+
 def test_overwrite_skips_nothing(jobs: list[Job]) -> None:
     do(jobs)
     assert states(do(jobs, overwrite=True)) == ["done"] * 3

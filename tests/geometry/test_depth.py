@@ -90,6 +90,23 @@ def test_invalid_values_do_not_set_the_scale(
     assert (dirty.gain, dirty.offset) == (clean.gain, clean.offset)
 
 
+@given(st.floats(-1e6, 1e6, width=32), st.floats(-10, 10, width=32), st.integers(0, 2**32 - 1))
+def test_an_outlier_leaves_the_others_their_contrast(
+    outlier: float, shift: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = (rng.random((50, 50)) + shift).astype(np.float32)
+    clean = scale_to_completer(values, np.ones(values.shape, bool))
+    assert clean.outliers == 0
+    values[7, 7] = outlier
+    scaled = scale_to_completer(values, np.ones(values.shape, bool))
+    assert scaled.outliers == 0 if -0.9 < outlier - shift < 1.9 else scaled.outliers <= 1
+    others = np.delete(scaled.values, 7 * 50 + 7)
+    assert np.ptp(others) > 0.3 * COMPLETER_RANGE
+    assert scaled.values.min() >= 0
+    assert scaled.values.max() <= COMPLETER_RANGE
+
+
 def test_a_map_without_a_valid_pixel_is_refused() -> None:
     with pytest.raises(ValueError, match="no valid pixel"):
         scale_to_completer(np.ones(SIZE, np.float32), np.zeros(SIZE, bool))

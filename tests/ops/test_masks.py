@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
-from crispdepth.ops.masks import resize_masks, same_aspect
+from crispdepth.ops.masks import resize_masks
 from crispdepth.types import MaskSet, Size
 
 DTYPES = [np.uint8, np.uint16, np.float32]
@@ -15,32 +13,6 @@ def checker(size: Size, cell: int, dtype: DTypeLike) -> NDArray[np.uint8]:
     full = 1 if np.issubdtype(dtype, np.floating) else np.iinfo(np.dtype(dtype)).max
     board: NDArray[np.uint8] = ((x + y) % 2 * full).astype(dtype)
     return board
-
-
-@given(small=st.tuples(st.integers(1, 500), st.integers(1, 500)), scale=st.floats(1, 12))
-def test_a_size_has_the_aspect_of_its_own_scaled_and_rounded_copy(
-    small: Size, scale: float
-) -> None:
-    large = round(small[0] * scale), round(small[1] * scale)
-    rounded = round(large[0] / scale), round(large[1] / scale)
-    assert same_aspect(large, rounded)
-    assert same_aspect(rounded, large)
-
-
-@given(
-    a=st.tuples(st.integers(1, 99), st.integers(1, 99)),
-    b=st.tuples(st.integers(1, 99), st.integers(1, 99)),
-)
-def test_aspect_is_symmetric_and_turns_with_both(a: Size, b: Size) -> None:
-    assert same_aspect(a, b) == same_aspect(b, a)
-    assert same_aspect(a, b) == same_aspect(a[::-1], b[::-1])
-
-
-@pytest.mark.parametrize(
-    ("a", "b"), [((480, 640), (640, 480)), ((480, 640), (1000, 1000)), ((300, 400), (300, 410))]
-)
-def test_other_aspects_are_told_apart(a: Size, b: Size) -> None:
-    assert not same_aspect(a, b)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
-from crispdepth.ops.resample import joint_upsample, shrink, upsample
+from crispdepth.ops.resample import joint_upsample, same_aspect, shrink, upsample
 from crispdepth.types import Float32Map, Size
 
 SIZES = [((12, 16), (96, 128)), ((9, 13), (33, 57)), ((1, 16), (1, 100)), ((7, 5), (7, 5))]
@@ -114,3 +114,29 @@ def test_shrinking_averages_and_the_same_size_is_the_same_image(dtype: DTypeLike
     np.testing.assert_array_equal(shrink(image, (2, 2)), [[0, 100], [200, 40]])
     np.testing.assert_array_equal(shrink(image, (1, 1)), [[85]])
     assert shrink(image, (8, 12)) is image
+
+
+@given(small=st.tuples(st.integers(1, 500), st.integers(1, 500)), scale=st.floats(1, 12))
+def test_a_size_has_the_aspect_of_its_own_scaled_and_rounded_copy(
+    small: Size, scale: float
+) -> None:
+    large = round(small[0] * scale), round(small[1] * scale)
+    rounded = round(large[0] / scale), round(large[1] / scale)
+    assert same_aspect(large, rounded)
+    assert same_aspect(rounded, large)
+
+
+@given(
+    a=st.tuples(st.integers(1, 99), st.integers(1, 99)),
+    b=st.tuples(st.integers(1, 99), st.integers(1, 99)),
+)
+def test_aspect_is_symmetric_and_turns_with_both(a: Size, b: Size) -> None:
+    assert same_aspect(a, b) == same_aspect(b, a)
+    assert same_aspect(a, b) == same_aspect(a[::-1], b[::-1])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((480, 640), (640, 480)), ((480, 640), (1000, 1000)), ((300, 400), (300, 410))]
+)
+def test_other_aspects_are_told_apart(a: Size, b: Size) -> None:
+    assert not same_aspect(a, b)

@@ -396,6 +396,26 @@ def test_a_mask_of_the_background_is_noted(kind: Kind, unit: Unit) -> None:
         assert all("'cat'" in note and "--invert-mask" in note for note in notes)
 
 
+@pytest.mark.parametrize("outlier", [-1e6, 1e3, 1e30])
+def test_an_outlier_does_not_switch_refinement_off(outlier: float) -> None:
+    rough = INVERSE.copy()
+    rough[0, 0] = outlier
+    result = refine_depth(IMAGE, DepthMap(rough, "inverse_depth"), MaskSet(HARD[None]))
+    assert any(note.startswith("1 depth value(s)") for note in result.notes)
+    clean = refine(HARD)
+    assert result.depth.values[0, 0] == np.float32(outlier)
+    moved = np.abs(clean.depth.values - INVERSE)
+    assert np.abs(result.depth.values - clean.depth.values)[1:].max() < 0.3 * moved.max()
+
+
+def test_a_depth_without_an_edge_at_the_mask_is_noted_and_kept() -> None:
+    slope = np.linspace(1, 2, INVERSE.size, dtype=np.float32).reshape(SIZE)
+    result = refine_depth(IMAGE, DepthMap(slope, "inverse_depth"), MaskSet(HARD[None]))
+    np.testing.assert_array_equal(result.depth.values, slope)
+    assert len(result.notes) == 1
+    assert "Nothing was changed" in result.notes[0]
+
+
 def test_masks_to_ignore_make_their_pixels_invalid_and_change_no_other() -> None:
     valid = np.ones(SIZE, bool)
     valid[:3] = False

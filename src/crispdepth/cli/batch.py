@@ -11,10 +11,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from crispdepth.cli.errors import KNOWN_ERRORS, UsageError, one_line
 from crispdepth.io.match import White
+
+Stamps: TypeAlias = tuple[tuple[str, int, int], ...]
+"""Path, size and modification time in ns of files."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,7 +61,7 @@ class Record:
     outputs: tuple[str, ...] = ()
     hash: str = ""  # of the settings and of the content of every file read
     settings: str = ""  # hash of the options and the version
-    stamps: tuple[tuple[str, int, int], ...] = ()  # path, size and mtime_ns of every file read
+    stamps: Stamps = ()  # of every file read
     time: float = 0.0  # when it was recorded, seconds since 1970
 
 
@@ -147,6 +150,14 @@ class Manifest:
         # A photo that is gone has been moved or renamed: its results are replaced.
         return other if other.is_file() and not other.samefile(job.photo) else None
 
+    def remove_outdated(self, job: Job, files: Iterable[Path], stamps: Stamps) -> None:
+        """Remove what an earlier run made here of other input and this one did not replace."""
+        record = self._done.get(self.relative(job.folder))
+        if record is None or record.stamps == stamps:
+            return  # the same input in other formats is no contradiction
+        for output in {*record.outputs} - {self.relative(file) for file in files}:
+            (self.folder / output).unlink(missing_ok=True)
+
     def settings(self, job: Job) -> str:
         """SHA-256 of what decides the results besides the content of files."""
         return _digest((self._settings + job.white).encode())
@@ -214,6 +225,7 @@ def _process_one(
         # Taken before the files are read: what changes during the work is done again next time.
         stamps, content = read_stamps(job), manifest.hash(job)
         files, notes = work(job)
+        manifest.remove_outdated(job, files, stamps)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise
@@ -249,8 +261,8 @@ def _sidecars(depth: Path) -> list[Path]:
     return [path for path in named if path.is_file()]
 
 
-def read_stamps(job: Job) -> tuple[tuple[str, int, int], ...]:
-    """Path, size and modification time in ns of every file of a job. Raises OSError."""
+def read_stamps(job: Job) -> Stamps:
+    """The stamps of every file of a job. Raises OSError."""
     stamps = []
     for source in job.sources:
         if isinstance(source, bytes):

@@ -163,13 +163,13 @@ def _read(options: CompareOptions) -> _Inputs:
 
 
 def _check_aspects(sizes: Mapping[str, "Size"], size: "Size") -> None:
-    height, width = size
-    for name, (rows, columns) in sizes.items():
-        # One pixel of the smaller picture is the rounding error that a scaled size may have.
-        if abs(rows * width - height * columns) > max(rows, columns, height, width):
+    from crispdepth.ops.resample import same_aspect
+
+    for name, found in sizes.items():
+        if not same_aspect(found, size):
             raise ValueError(
-                f"{name} is {columns} x {rows} and is compared at {width} x {height}, another "
-                "aspect; crop or pad it, or check that both show the same photo."
+                f"{name} is {found[1]} x {found[0]} and is compared at {size[1]} x {size[0]}, "
+                "another aspect; crop or pad it, or check that both show the same photo."
             )
 
 

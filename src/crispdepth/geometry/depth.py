@@ -11,12 +11,17 @@ COMPLETER_RANGE = 10.0
 """Completers see inverse depth in [0, COMPLETER_RANGE] (LeReS scaling, spec A.4.2)."""
 
 
+OUTLYING = 1e-3
+"""Share of the pixels at either end of the range that may be outliers."""
+
+
 class Scaled(NamedTuple):
     """An inverse depth map brought to [0, 10], and the affine map that did it."""
 
-    values: Float32Map  # (h, w) in [0, 10] where valid
+    values: Float32Map  # (h, w) in [0, 10]
     gain: float
     offset: float  # scaled = (inverse_depth - offset) * gain
+    outliers: int = 0  # pixels whose values were clipped
 
     def restore(self, scaled: Float32Map) -> Float32Map:
         """From the [0, 10] scale back to inverse depth."""
@@ -49,7 +54,9 @@ def scale_to_completer(inverse: Float32Map, valid: np.ndarray) -> Scaled:
     """Min-max scale inverse depth to [0, 10] over its valid pixels.
 
     Min-max rather than max: an initial prediction has an arbitrary shift too, and this makes
-    refinement equivariant to it (spec A.4.2).
+    refinement equivariant to it (spec A.4.2). Outliers do not take part, else a single one would
+    leave no contrast to the rest: values farther beyond the middle 99.8 % of the pixels than
+    these are wide are clipped.
 
     Raises:
         ValueError: there is no valid pixel, or the valid pixels are all equal.
@@ -66,8 +73,17 @@ def scale_to_completer(inverse: Float32Map, valid: np.ndarray) -> Scaled:
             f"The depth map is constant (inverse depth {high:g} everywhere): "
             "there is nothing to refine. Check that this is the depth file you meant."
         )
+    sample = inverse[valid]
+    quantiles = np.quantile(sample[:: 1 + sample.size // 2**18], (OUTLYING, 1 - OUTLYING))
+    lowest, highest = (float(value) for value in quantiles)
+    span = highest - lowest
+    outliers = 0
+    if span and (low < lowest - span or high > highest + span):
+        low, high = max(low, lowest - span), min(high, highest + span)
+        outliers = int(np.count_nonzero((sample < low) | (sample > high)))
     gain = COMPLETER_RANGE / (high - low)
-    return Scaled((inverse - np.float32(low)) * np.float32(gain), gain, low)
+    scaled = (inverse - np.float32(low)) * np.float32(gain)
+    return Scaled(scaled.clip(0, COMPLETER_RANGE, out=scaled), gain, low, outliers)
 
 
 def resize_depth(depth: DepthMap, size: Size) -> DepthMap:

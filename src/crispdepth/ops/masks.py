@@ -3,22 +3,8 @@
 import cv2
 import numpy as np
 
+from crispdepth.ops.resample import same_aspect
 from crispdepth.types import MaskSet, Size
-
-
-def same_aspect(a: Size, b: Size) -> bool:
-    """Whether two sizes (height, width) are those of one picture at two scales.
-
-    Programs round when they scale, so the larger one, scaled to fit one side of the smaller one,
-    may miss the other side by a pixel.
-    """
-    (small_height, small_width), (height, width) = sorted(
-        (a, b), key=lambda size: size[0] * size[1]
-    )
-    return (
-        abs(height * small_width / width - small_height) <= 1
-        or abs(width * small_height / height - small_width) <= 1
-    )
 
 
 def resize_masks(masks: MaskSet, size: Size) -> MaskSet:

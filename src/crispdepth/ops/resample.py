@@ -15,6 +15,15 @@ STEP = 0.05
 """Second difference, as a share of the map's range, above which an edge is nearby."""
 
 
+def same_aspect(a: Size, b: Size) -> bool:
+    """Whether two sizes (height, width) are those of one picture at two scales.
+
+    Programs round when they scale, so the larger one, scaled to fit one side of the smaller one,
+    may miss the other side by a pixel.
+    """
+    return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
+
+
 def shrink(image: NDArray[Any], size: Size) -> Any:
     """The image at ``size`` (height, width) by area average; itself if it has that size."""
     if image.shape[:2] == size:

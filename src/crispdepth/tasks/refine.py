@@ -94,7 +94,6 @@ def refine_depth(
     scene = _prepare(image, scaled.values, depth.usable, chosen.resolution)
 
     best = scaled.values.copy()
-    moved = np.zeros(depth.size, np.float32)
     gate = np.zeros(depth.size, np.float32)
     confidence = np.ones(depth.size, np.float32)
     layers: list[LayerPair] = []
@@ -118,7 +117,16 @@ def refine_depth(
                     name, alpha, *(_restored(layer, scaled, depth) for layer in (front, back))
                 )
             )
-        _merge(scene.inverse, front, back, alpha, best, moved, gate, confidence)
+        _merge(scene.inverse, front, back, alpha, best, gate, confidence)
+    if len(notes) < len(masks) and not gate.any():
+        notes.append(
+            "Nothing was changed: at the outlines of the masks the depth has no edge to sharpen."
+        )
+    if scaled.outliers:
+        notes.append(
+            f"{scaled.outliers} depth value(s) lie far outside the range of the others; "
+            "refinement took them for the end of that range."
+        )
 
     values = from_inverse_depth(scaled.restore(best), depth)
     np.copyto(values, depth.values, where=gate == 0)
@@ -271,19 +279,18 @@ def _merge(
     back: _Layer,
     alpha: Float32Map,
     best: Float32Map,
-    moved: Float32Map,
     gate: Float32Map,
     confidence: Float32Map,
 ) -> None:
     """Composite one mask (eq. 3) and keep it, in place, where it moves a pixel most (spec A.5)."""
-    composite = _blend(alpha, front.values, back.values)
     composite_gate = _blend(alpha, front.gate, back.gate)
-    movement = np.abs(composite - initial)
-    wins = (composite_gate > 0) & (movement > moved)
-    np.copyto(best, composite, where=wins)
-    np.copyto(moved, movement, where=wins)
-    np.copyto(gate, composite_gate, where=wins)
-    np.copyto(confidence, _blend(alpha, front.confidence, back.confidence), where=wins)
+    at = np.nonzero(composite_gate)  # mostly a band: the rest needs no compositing
+    composite = _blend(alpha[at], front.values[at], back.values[at])
+    wins = np.abs(composite - initial[at]) > np.abs(best[at] - initial[at])
+    at = (at[0][wins], at[1][wins])
+    best[at] = composite[wins]
+    gate[at] = composite_gate[at]
+    confidence[at] = _blend(alpha[at], front.confidence[at], back.confidence[at])
 
 
 def _blend(alpha: Float32Map, front: Float32Map, back: Float32Map) -> Float32Map:
