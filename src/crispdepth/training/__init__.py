@@ -1,0 +1,1 @@
+"""Fitting models: losses, schedules, checkpoints, the loop, one recipe per model."""
