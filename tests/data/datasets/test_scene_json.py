@@ -181,6 +181,20 @@ def test_a_missing_file_is_named_before_anything_is_read(tmp_path: Path) -> None
         open_scenes(scene)
 
 
+@pytest.mark.parametrize(
+    ("part", "named"), [("init", "a rough depth"), ("mask", "ids .* or a mask")]
+)
+def test_a_benchmark_needs_rough_depth_and_something_to_refine(
+    tmp_path: Path, part: str, named: str
+) -> None:
+    scene = make_captured(tmp_path / "bins")
+    facts = json.loads((scene / "scene.json").read_text())
+    del facts["frames"][0][part]
+    (scene / "scene.json").write_text(json.dumps(facts))
+    with pytest.raises(FileNotFoundError, match=f"bins/0000 lacks {named}"):
+        open_scenes(scene)
+
+
 def test_parts_of_different_size_are_refused_with_their_sizes(tmp_path: Path) -> None:
     scene = make_captured(tmp_path / "bins")
     save(scene / "init/a.png", np.zeros((10, 15), np.uint16))

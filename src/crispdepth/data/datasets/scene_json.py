@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.data.datasets import Sample
-from crispdepth.io.images import read_image, read_raw
-from crispdepth.types import DepthMap, MaskSet, Size
+from crispdepth.data.datasets.files import eight_bit, read_photo, read_plane, require_folder
+from crispdepth.types import Camera, DepthMap, Float32Map, MaskSet, Size
 
 MIN_SHARE = 0.01
 """A mask counts when it covers more than this share of the photo."""
@@ -27,50 +27,66 @@ SOFT_INSTANCE = 1
 
 NoSurface = Literal["far", "invalid"]
 
+Matrix = tuple[tuple[float, ...], ...]
+
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the parts of one sample lie, and how to read them."""
+    """Where the parts of one frame lie, and how to read them."""
 
     scene: str
     name: str
     image: Path
     depth: Path
-    initial: Path
+    initial: Path | None
     instances: Path | None  # id map
     mask: Path | None  # soft mask of `SOFT_INSTANCE`
     labels: Mapping[int, str]  # what each id is
     depth_unit_m: float
-    no_surface: NoSurface  # what a depth of 0 means
+    no_surface: NoSurface  # what a depth of 0 means to `read`
+    K: Matrix | None = None  # (3, 3)
+    cam_from_world: Matrix | None = None  # (4, 4)
 
     def read(self) -> Sample:
-        """The sample, read from disk.
+        """The frame as a sample to refine, read from disk.
 
         Raises:
             OSError: a file cannot be read.
             ValueError: a file is no such picture, or the files differ in size.
         """
-        depth = _plane(self.depth).astype(np.float32) * np.float32(self.depth_unit_m)
+        assert self.initial is not None  # `open_scenes` has seen to it
+        depth = self.read_depth()
         if self.no_surface == "far":
             depth[depth == 0] = depth.max()
-        initial = _plane(self.initial).astype(np.float32)
+        initial = read_plane(self.initial).astype(np.float32)
         return Sample(
             scene=self.scene,
             name=self.name,
-            image=_eight_bit(read_image(self.image).rgb),
+            image=read_photo(self.image),
             initial=DepthMap(initial, "inverse_depth"),
             depth=DepthMap(depth, "depth", "m"),
             masks=self._masks(initial.shape),
         )
 
+    def read_depth(self) -> Float32Map:
+        """The true z-depth in metres, (h, w), 0 where there is no surface."""
+        return read_plane(self.depth).astype(np.float32) * np.float32(self.depth_unit_m)
+
+    def camera(self, size: Size) -> Camera | None:
+        """The camera, where the scene states one; without poses the world is the camera's."""
+        if self.K is None:
+            return None
+        pose = np.eye(4) if self.cam_from_world is None else np.array(self.cam_from_world)
+        return Camera(np.array(self.K), size, pose)
+
     def _masks(self, size: Size) -> MaskSet:
         planes: dict[str, NDArray[np.uint8]] = {}
         if self.instances is not None:
-            ids = _plane(self.instances)
+            ids = read_plane(self.instances)
             for label in np.unique(ids[ids > 0]).tolist():
                 planes[self._label(label)] = np.where(ids == label, np.uint8(255), np.uint8(0))
         if self.mask is not None:  # better than the same instance cut from the id map
-            planes[self._label(SOFT_INSTANCE)] = _eight_bit(_plane(self.mask))
+            planes[self._label(SOFT_INSTANCE)] = eight_bit(read_plane(self.mask))
         kept = {name: mask for name, mask in planes.items() if np.mean(mask >= 128) > MIN_SHARE}
         stack = np.stack([*kept.values()]) if kept else np.zeros((0, *size), np.uint8)
         return MaskSet(stack, tuple(kept))
@@ -115,26 +131,35 @@ def open_scenes(
         ValueError: there is no dataset, a ``scene.json`` is malformed, or an option is out of
             range.
     """
-    folder = Path(folder)
     if every < 1 or (limit is not None and limit < 1):
         raise ValueError(f"every and limit must be 1 or more, got {every} and {limit}.")
     if no_surface not in get_args(NoSurface):
         raise ValueError(f"no_surface must be one of {get_args(NoSurface)}, got {no_surface!r}.")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no dataset folder {folder}.")
-    descriptions = [folder / "scene.json"]
-    if not descriptions[0].is_file():
-        descriptions = sorted(folder.glob("*/scene.json"))
-    if not descriptions:
-        raise ValueError(
-            f"{folder} is no dataset: neither it nor a folder directly in it has a scene.json. "
-            "Pass a scene's folder, or the folder that holds the scenes."
-        )
-    frames = [frame for path in descriptions for frame in _frames(path, no_surface)[::every]]
-    frames = frames[:limit]
+    frames = find_frames(folder, every=every, no_surface=no_surface)[:limit]
     for frame in frames:
         _require_files(frame)
-    return SceneDataset(folder.resolve().name, tuple(frames))
+    return SceneDataset(Path(folder).resolve().name, tuple(frames))
+
+
+def find_frames(
+    folder: str | Path, *, every: int = 1, no_surface: NoSurface = "far"
+) -> list[Frame]:
+    """The frames that `open_scenes` chooses from, whether or not their files are there.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: there is no dataset, or a ``scene.json`` is malformed.
+    """
+    root = require_folder(folder)
+    descriptions = [root / "scene.json"]
+    if not descriptions[0].is_file():
+        descriptions = sorted(root.glob("*/scene.json"))
+    if not descriptions:
+        raise ValueError(
+            f"{root} is no dataset: neither it nor a folder directly in it has a scene.json. "
+            "Pass a scene's folder, or the folder that holds the scenes."
+        )
+    return [frame for path in descriptions for frame in _frames(path, no_surface)[::every]]
 
 
 def _frames(description: Path, no_surface: NoSurface) -> list[Frame]:
@@ -147,7 +172,7 @@ def _frames(description: Path, no_surface: NoSurface) -> list[Frame]:
             _frame(description.parent, index, entry, facts, "invalid" if captured else no_surface)
             for index, entry in enumerate(files)
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"Cannot use {description}: {problem}. Expected depth_unit_m and either frames "
@@ -155,14 +180,17 @@ def _frames(description: Path, no_surface: NoSurface) -> list[Frame]:
         ) from error
 
 
-def _rendered_files(facts: Mapping[str, Any], folder: Path) -> Sequence[Mapping[str, str]]:
+def _rendered_files(facts: Mapping[str, Any], folder: Path) -> Sequence[Mapping[str, Any]]:
     """The files of a rendered scene, in the form in which captured scenes list theirs."""
-    parts = {"depth": "depth", "init": "init", "instances": "instances", "mask": "masks"}
-    if not (folder / parts["mask"]).is_dir():
-        del parts["mask"]
+    pattern = str(facts["image_pattern"])
+    parts = {"depth": "depth", "init": "init"}
+    optional = {"instances": "instances", "mask": "masks"}
+    parts |= {part: name for part, name in optional.items() if (folder / name).is_dir()}
+    poses = facts.get("cam_from_world")
     return [
-        {"image": str(facts["image_pattern"]) % index}
+        {"image": pattern % index}
         | {part: f"{subfolder}/{index:04d}.png" for part, subfolder in parts.items()}
+        | ({"cam_from_world": poses[index]} if poses else {})
         for index in range(int(facts["n_frames"]))
     ]
 
@@ -170,43 +198,46 @@ def _rendered_files(facts: Mapping[str, Any], folder: Path) -> Sequence[Mapping[
 def _frame(
     folder: Path,
     index: int,
-    files: Mapping[str, str],
+    files: Mapping[str, Any],
     facts: Mapping[str, Any],
     no_surface: NoSurface,
 ) -> Frame:
-    scene = folder.resolve().name
+    def path(part: str) -> Path | None:
+        return folder / files[part] if part in files else None
+
     return Frame(
-        scene=scene,
-        name=f"{scene}/{index:04d}",
+        scene=folder.name,
+        name=f"{folder.name}/{index:04d}",
         image=folder / files["image"],
         depth=folder / files["depth"],
-        initial=folder / files["init"],
-        instances=folder / files["instances"] if "instances" in files else None,
-        mask=folder / files["mask"] if "mask" in files else None,
+        initial=path("init"),
+        instances=path("instances"),
+        mask=path("mask"),
         labels={int(label): str(name) for label, name in facts.get("instances", {}).items()},
         depth_unit_m=float(facts["depth_unit_m"]),
         no_surface=no_surface,
+        K=_matrix(facts.get("K"), 3),
+        cam_from_world=_matrix(files.get("cam_from_world"), 4),
     )
+
+
+def _matrix(rows: Any, size: int) -> Matrix | None:
+    """A square matrix of a ``scene.json``, hashable."""
+    if rows is None:
+        return None
+    values = np.array(rows, np.float64).reshape(size, size)
+    return tuple(tuple(row) for row in values.tolist())
 
 
 def _require_files(frame: Frame) -> None:
     needed = [frame.image, frame.depth, frame.initial, frame.instances, frame.mask]
-    missing = [path for path in needed if path is not None and not path.is_file()]
+    missing = [str(path) for path in needed if path is not None and not path.is_file()]
+    if frame.initial is None:
+        missing.append("a rough depth (init)")
+    if frame.instances is None and frame.mask is None:
+        missing.append("ids (instances) or a mask")
     if missing:
         raise FileNotFoundError(
-            f"Frame {frame.name} lacks {', '.join(map(str, missing))}. A benchmark needs the "
-            "photo, the true depth, a rough depth (init) and ids or a mask of every frame."
+            f"Frame {frame.name} lacks {', '.join(missing)}. A benchmark needs the photo, the "
+            "true depth, a rough depth (init) and ids or a mask of every frame."
         )
-
-
-def _plane(path: Path) -> NDArray[Any]:
-    """The (h, w) numbers of a one-channel picture."""
-    array = read_raw(path).array
-    if array.ndim != 2:
-        raise ValueError(f"{path} should have one channel, its array is {array.shape}.")
-    return array
-
-
-def _eight_bit(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """The array as uint8; 16-bit values keep their upper byte."""
-    return array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8)

@@ -1,0 +1,32 @@
+"""This project's own scenes as frames: folders with a ``scene.json`` (`scene_json`)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crispdepth.data.datasets import RgbdFrame
+from crispdepth.data.datasets.files import LazyFrames, read_ids, read_photo
+from crispdepth.data.datasets.scene_json import Frame, find_frames
+from crispdepth.types import DepthMap
+
+
+def open_rendered(root: str | Path) -> Sequence[RgbdFrame]:
+    """The frames of a scene folder, or of all scene folders directly inside ``root``.
+
+    Depth is invalid where there is no surface. The rough depth and the soft masks of the scenes
+    are not looked at.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: neither it nor a folder in it has a ``scene.json``, or one is malformed.
+    """
+    return LazyFrames(tuple(find_frames(root)), _read)
+
+
+def _read(frame: Frame) -> RgbdFrame:
+    metres = frame.read_depth()
+    return RgbdFrame(
+        name=frame.name,
+        image=read_photo(frame.image),
+        depth=DepthMap(metres, "depth", "m", camera=frame.camera(metres.shape)),
+        instances=None if frame.instances is None else read_ids(frame.instances),
+    )
