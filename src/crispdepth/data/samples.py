@@ -1,0 +1,218 @@
+"""Training samples of layered refinement, drawn from RGB-D frames and masks.
+
+*Layered Depth Refinement with Mask Guidance* (CVPR 2022), section 3.3 and supplement; what goes
+beyond it can be switched off in `SampleConfig`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crispdepth.data.compose import LayeredSample, RgbdPatch, compose, filled, place_before, soften
+from crispdepth.data.crop import (
+    Square,
+    cut,
+    cut_frame,
+    frame_crop,
+    large_instances,
+    object_crop,
+)
+from crispdepth.data.datasets import RgbdFrame
+from crispdepth.data.masks import MaskKind, MaskSource
+from crispdepth.data.perturb import Perturbations, drift, perturb
+from crispdepth.data.strokes import Rng
+from crispdepth.geometry.depth import scale_to_completer
+from crispdepth.types import Float32Map
+
+JITTER = 0.4
+"""Contrast, saturation and brightness change by up to this share."""
+
+JPEG, JPEG_CHANCE = (30, 95), 0.5
+GREY_CHANCE = 0.1
+
+SPAN, GAP = (0.05, 0.6), (0.3, 4.0)
+"""Relief of a thing as a share of a scene's, and its distance before what is around it."""
+
+MIN_RANGE = 2.0
+"""Rough depth of a smaller range is not stretched to [0, 10]: its errors would be, too."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What samples look like."""
+
+    # Side of a sample, pixels.
+    size: int = 320
+    # 1: learn to complete layers of true depth. 2: of rough depth.
+    stage: Literal[1, 2] = 2
+    # The errors of the rough depth in stage 2.
+    perturbations: Perturbations = field(default_factory=Perturbations)
+    # Share of samples that are no composites but one frame with one of its own instances.
+    real_edges: float = 0.2
+    # Share of composites whose masked layer (for stuff, the other one) is set before the other.
+    in_front: float = 0.5
+    # Share of samples whose scale, rough and true alike, drifts over the frame.
+    drift: float = 0.3
+    # Share of composites whose colours mix along the outline, as in photos.
+    soft_edges: float = 0.5
+    # Change contrast, saturation, brightness and quality of the photo.
+    colour: bool = True
+    # Bring rough depth to minimum 0 and maximum 10, as refining does, and the truth along with it.
+    inference_scale: bool = True
+    # Invalid depth is infinitely far (renders: there is no surface), not unknown (sensors).
+    invalid_is_far: bool = False
+
+
+class LayeredSampler:
+    """Samples by number: the same (seed, index) gives the same sample, in whatever order."""
+
+    def __init__(
+        self, frames: Sequence[RgbdFrame], masks: MaskSource, config: SampleConfig
+    ) -> None:
+        """Frames are read anew for every sample: hand over a sequence that keeps them in memory.
+
+        Raises:
+            ValueError: there is no frame.
+        """
+        if not len(frames):
+            raise ValueError("There is no frame to draw samples from.")
+        self.frames, self.masks, self.config = frames, masks, config
+
+    def draw(self, seed: int, index: int) -> LayeredSample:
+        """Sample ``index`` of the endless stream ``seed``."""
+        rng = np.random.default_rng([seed, index])
+        config = self.config
+        real = self._real(rng) if rng.random() < config.real_edges else None
+        sample, kind = real or self._composite(rng)
+        if config.stage == 2:
+            mask, human = sample.mask.astype(np.uint8), kind == "human"
+            rough = perturb(sample.composite, mask, human, rng, config.perturbations)
+            sample = sample._replace(rough=rough)
+        if rng.random() < config.drift:
+            sample = _rescaled(sample, *drift(sample.composite, rng))
+        if config.colour:
+            sample = sample._replace(image=change_colours(sample.image, rng))
+        return at_inference_scale(sample) if config.inference_scale else sample
+
+    def _composite(self, rng: Rng) -> tuple[LayeredSample, MaskKind]:
+        """Two frames joined along a mask, not yet perturbed."""
+        config = self.config
+        mask, kind = self.masks.draw(rng, config.size)
+        inside, outside = self._random_patch(rng), self._random_patch(rng)
+        front, back = filled(inside), filled(outside)
+        if rng.random() < config.in_front:
+            span, gap = rng.uniform(*SPAN), rng.uniform(*GAP)
+            if kind == "stuff":
+                back = place_before(back, front, 1 - mask, span, gap)
+            else:
+                front = place_before(front, back, mask, span, gap)
+        image = compose(inside.image, outside.image, mask)
+        if rng.random() < config.soft_edges:
+            image = soften(image, inside.image, outside.image, mask, rng.uniform(0.3, 1))
+        depth = compose(front, back, mask)
+        values = mask.astype(np.float32)
+        sample = LayeredSample(
+            image, values, depth, depth, front, back, inside.valid, outside.valid
+        )
+        return sample, kind
+
+    def _real(self, rng: Rng) -> tuple[LayeredSample, MaskKind] | None:
+        """One frame with one of its instances: each layer is known where it is seen.
+
+        None if the frame that was drawn has no instance of some size.
+        """
+        size = self.config.size
+        frame = self._frame(rng)
+        labels = () if frame.instances is None else large_instances(frame.instances)
+        if frame.instances is None or not len(labels):
+            return None
+        whole = (frame.instances == rng.choice(labels)).view(np.uint8)
+        square = object_crop(whole, size, rng).within(whole.shape)
+        mask = cut(whole, square, size, cv2.INTER_NEAREST_EXACT)
+        if not 0 < mask.mean() < 1:
+            return None
+        patch = self._patch(frame, square)
+        if rng.integers(2):
+            patch, mask = _flipped(patch), mask[:, ::-1]
+        inside, depth = mask.astype(bool), filled(patch)
+        sample = LayeredSample(
+            patch.image,
+            mask.astype(np.float32),
+            *(depth,) * 4,
+            front_valid=patch.valid & inside,
+            back_valid=patch.valid & ~inside,
+        )
+        return sample, "object"
+
+    def _frame(self, rng: Rng) -> RgbdFrame:
+        return self.frames[int(rng.integers(len(self.frames)))]
+
+    def _random_patch(self, rng: Rng) -> RgbdPatch:
+        frame = self._frame(rng)
+        patch = self._patch(frame, frame_crop(frame.depth.size, rng))
+        return _flipped(patch) if rng.integers(2) else patch
+
+    def _patch(self, frame: RgbdFrame, square: Square) -> RgbdPatch:
+        return cut_frame(frame, square, self.config.size, self.config.invalid_is_far)
+
+
+def at_inference_scale(sample: LayeredSample) -> LayeredSample:
+    """The sample with rough depth brought to [0, 10] as refining does it, the truth along with it.
+
+    The truth may leave [0, 10] then, for instance where a thin near thing was lost.
+    """
+    if np.ptp(sample.rough) < MIN_RANGE:
+        return sample
+    scaled = scale_to_completer(sample.rough, np.ones(sample.rough.shape, bool))
+    gain, offset = np.float32(scaled.gain), np.float32(-scaled.gain * scaled.offset)
+    return _rescaled(sample, gain, offset)._replace(rough=scaled.values)
+
+
+def change_colours(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """A photo (h, w, 3) of other brightness, contrast and saturation; some grey, some JPEG."""
+    brightness, contrast, saturation = rng.uniform(1 - JITTER, 1 + JITTER, 3)
+    if rng.random() < GREY_CHANCE:
+        saturation = 0.0
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    middle = float(grey.mean())
+    curve = brightness * (middle + contrast * (np.arange(256) - middle))
+    saturated = cv2.addWeighted(
+        image, saturation, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 1 - saturation, 0
+    )
+    changed = np.asarray(cv2.LUT(saturated, np.rint(curve).clip(0, 255).astype(np.uint8)), np.uint8)
+    if rng.random() < JPEG_CHANCE:
+        changed = _compressed(changed, int(rng.integers(JPEG[0], JPEG[1] + 1)))
+    return changed
+
+
+def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # what was just encoded
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _rescaled(
+    sample: LayeredSample, gain: Float32Map | np.float32, offset: Float32Map | np.float32
+) -> LayeredSample:
+    """The sample with an affine map, which may vary over the frame, applied to all its depths."""
+    return sample._replace(
+        rough=gain * sample.rough + offset,
+        composite=gain * sample.composite + offset,
+        front=gain * sample.front + offset,
+        back=gain * sample.back + offset,
+    )
+
+
+def _flipped(patch: RgbdPatch) -> RgbdPatch:
+    image, inverse, valid = patch
+    return RgbdPatch(
+        np.ascontiguousarray(image[:, ::-1]),
+        np.ascontiguousarray(inverse[:, ::-1]),
+        np.ascontiguousarray(valid[:, ::-1]),
+    )
