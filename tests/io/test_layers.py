@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from crispdepth.io.layers import (
-    linear_from_srgb,
     part_names,
+    read_layered_photo,
     read_layers_exr,
     read_layers_npz,
     write_layers_exr,
     write_layers_npz,
 )
+from crispdepth.ops.colour import linear_from_srgb
 from crispdepth.types import Camera, DepthMap, Float32Map, Kind, LayerPair, MaskSet, RefinedDepth
 
 SIZE = 11, 14
@@ -74,6 +75,18 @@ def test_foreground_over_background_is_the_linear_photo(
     over = colours(foreground) + (1 - alpha_of(foreground))[..., None] * colours(background)
     # Three roundings to the 11 bits of half floats, each of a value up to 1.
     np.testing.assert_allclose(over, linear_from_srgb(image), atol=3 * 2**-12)
+
+
+@same_folder
+@given(seed=st.integers(0, 10**6))
+def test_the_photo_is_read_back_to_the_byte(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    alpha = (rng.random(SIZE, np.float32) * 3 - 1).clip(0, 1)
+    write_layers_exr(tmp_path / "layers.exr", refined(image, alpha, ("a", "b")))
+    photo, layers = read_layered_photo(tmp_path / "layers.exr")
+    np.testing.assert_array_equal(photo, image)
+    assert [pair.name for pair in layers] == ["a", "b"]
 
 
 def test_colours_are_multiplied_with_alpha_and_the_background_is_opaque(tmp_path: Path) -> None:

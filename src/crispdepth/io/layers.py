@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from crispdepth import __version__
 from crispdepth.io.atomic import atomic_path, read_bytes
+from crispdepth.ops.colour import linear_from_srgb, srgb_from_linear
 from crispdepth.ops.fill import pull_push
 from crispdepth.types import DepthMap, Float32Map, LayerPair, RefinedDepth
 
@@ -48,6 +49,13 @@ _LAYERS = ("background", "foreground")
 _LONGEST_NAME = 40  # bytes; programs cut the names of layers, and a cut name may be ambiguous
 
 Half = NDArray[np.float16]
+
+
+class LayeredPhoto(NamedTuple):
+    """What a file of layers holds."""
+
+    photo: NDArray[np.uint8]  # (h, w, 3), sRGB
+    layers: tuple[LayerPair, ...]  # alpha has half-float precision
 
 
 class _Colours(NamedTuple):
@@ -88,7 +96,12 @@ def write_layers_exr(path: str | Path, refined: RefinedDepth) -> None:
 
 
 def read_layers_exr(path: str | Path) -> tuple[LayerPair, ...]:
-    """The layers in a file that `write_layers_exr` wrote; alpha has half-float precision.
+    """The layers in a file that `write_layers_exr` wrote; see `read_layered_photo`."""
+    return read_layered_photo(path).layers
+
+
+def read_layered_photo(path: str | Path) -> LayeredPhoto:
+    """The layers in a file that `write_layers_exr` wrote, and the photo that they make.
 
     Raises:
         OSError: the file cannot be read.
@@ -106,7 +119,8 @@ def read_layers_exr(path: str | Path) -> tuple[LayerPair, ...]:
                 if len(file.parts) != announced or not announced:
                     raise ValueError("it is truncated or damaged")
                 pairs = zip(file.parts[::2], file.parts[1::2], strict=True)
-                return tuple(_pair(background, foreground) for background, foreground in pairs)
+                layers = tuple(_pair(*parts) for parts in pairs)
+                return LayeredPhoto(_photo(*file.parts[:2]), layers)
     except Exception as error:  # on malformed bytes the library may raise anything
         raise ValueError(f"{path} is not a whole EXR file of layers: {error!r}") from error
 
@@ -166,14 +180,6 @@ def part_names(names: Sequence[str]) -> list[str]:
     return legal
 
 
-def linear_from_srgb(image: NDArray[Any]) -> Float32Map:
-    """Scene-linear values in [0, 1] of sRGB uint8 or uint16 of any shape (IEC 61966-2-1)."""
-    levels = np.linspace(0, 1, np.iinfo(image.dtype).max + 1)
-    curve = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    linear: Float32Map = curve.astype(np.float32)[image]
-    return linear
-
-
 def _check(layers: Sequence[LayerPair], path: str | Path) -> None:
     if not layers:
         raise ValueError(f"There are no layers to write to {path}: no mask was used or kept.")
@@ -219,6 +225,16 @@ def _colours(image: NDArray[Any], alpha: Float32Map) -> _Colours:
             photo = np.where(hidden, pull_push(photo, weights), photo)
         colours.background[name] = photo.astype(np.float16)
     return colours
+
+
+def _photo(background: Any, foreground: Any) -> NDArray[np.uint8]:
+    """Foreground over background, in sRGB."""
+    cover = 1 - foreground.channels["A"].pixels.astype(np.float32)
+    linear = [
+        foreground.channels[name].pixels + cover * background.channels[name].pixels
+        for name in "RGB"
+    ]
+    return srgb_from_linear(np.stack(linear, axis=-1))
 
 
 def _pair(background: Any, foreground: Any) -> LayerPair:
