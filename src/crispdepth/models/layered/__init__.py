@@ -1,0 +1,1 @@
+"""The two-layer refinement network of *Layered Depth Refinement with Mask Guidance*."""

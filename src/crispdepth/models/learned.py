@@ -1,0 +1,104 @@
+"""The learned layer completer: a network run by onnxruntime, without torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from crispdepth.geometry.depth import COMPLETER_RANGE
+from crispdepth.models.tiling import MARGIN, complete_tiled
+from crispdepth.models.weights import DEFAULT, read_onnx
+from crispdepth.ops.resample import shrink, upsample
+from crispdepth.types import Completion, Float32Map
+
+STRIDE = 32
+"""The network takes sides that are multiples of this."""
+
+TRAINED = 320
+"""Side in pixels of the images the network was trained on, and of the tiles."""
+
+
+@dataclass(frozen=True)
+class LearnedCompleter:
+    """Completes layers by a trained network (`crispdepth.models.layered`).
+
+    It is loaded once, when the completer is made, and may be called from several threads.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        OSError: a file of the weights cannot be read.
+        ValueError: the weights are damaged or of something else, or a number makes no sense.
+    """
+
+    # Shipped weights by name, or a folder of weights.
+    weights: str | Path = DEFAULT
+    # Length in pixels of the longer image side; what it was trained with is usually best.
+    resolution: int = TRAINED
+    # CPU threads; None: one for each core.
+    threads: int | None = None
+    # Complete the whole frame at the trained size and only what is near the mask's boundary, tile
+    # by tile, at `resolution`.
+    tiled: bool = False
+    name: str = "learned"
+    _session: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.resolution < STRIDE:
+            raise ValueError(f"The resolution is at least {STRIDE}, got {self.resolution}.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"At least one thread is needed, got {self.threads}.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads or 0  # 0: the runtime chooses
+        session = onnxruntime.InferenceSession(
+            read_onnx(self.weights), options, providers=["CPUExecutionProvider"]
+        )
+        object.__setattr__(self, "_session", session)
+
+    def __call__(
+        self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map
+    ) -> Completion:
+        """See `crispdepth.types.LayerCompleter`; the layer is in [0, 10]."""
+        inside = mask >= 0.5
+        if inside.all() or not inside.any():
+            return Completion(inverse_depth, np.zeros_like(inverse_depth))
+        if not self.tiled or max(mask.shape) <= TRAINED:
+            return self._run(image, inverse_depth, mask)
+        whole = self._run_small(image, inverse_depth, mask)
+        return complete_tiled(
+            self._run, image, inverse_depth, mask, whole, tile=TRAINED, margin=MARGIN
+        )
+
+    def _run(
+        self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map
+    ) -> Completion:
+        height, width = mask.shape
+        feed = {
+            "inverse_depth": _batch(inverse_depth[None]),
+            "rgb": _batch(image.transpose(2, 0, 1)),
+            "mask": _batch(mask[None]),
+        }
+        layer, gate = (
+            np.ascontiguousarray(values[0, 0, :height, :width])
+            for values in self._session.run(["layer", "gate"], feed)
+        )
+        return Completion(layer.clip(0, COMPLETER_RANGE), gate)
+
+    def _run_small(
+        self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map
+    ) -> Completion:
+        height, width = mask.shape
+        scale = TRAINED / max(height, width)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        small = self._run(*(shrink(each, size) for each in (image, inverse_depth, mask)))
+        return Completion(*(upsample(each, (height, width)) for each in small))
+
+
+def _batch(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps (c, h, w) as a batch (1, c, h', w') whose sides, by repeating edges, are multiples."""
+    _, height, width = maps.shape
+    rows, columns = -height % STRIDE, -width % STRIDE
+    padded = np.pad(maps, ((0, 0), (0, rows), (0, columns)), mode="edge")
+    return np.ascontiguousarray(padded[None], np.float32)

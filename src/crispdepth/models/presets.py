@@ -1,0 +1,99 @@
+"""The networks by name."""
+
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from torch import nn
+
+from crispdepth.models.layered.decoder import Decoder, Head
+from crispdepth.models.layered.mit import MitLevel
+from crispdepth.models.layered.network import LayeredNet, LowLevelEncoder
+
+STRIDES = (4, 2, 2, 2)
+HEADS = (1, 2, 5, 8)
+REDUCTIONS = (8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class LayeredConfig:
+    """The numbers of a `LayeredNet`; the defaults are the paper's."""
+
+    dims: tuple[int, int, int, int] = (64, 128, 320, 512)  # channels of the encoder's levels
+    depths: tuple[int, int, int, int] = (3, 4, 18, 3)  # transformer layers of the levels
+    rgb_depth: int = 3  # transformer layers of the photo's branch
+    features: int = 256  # channels of the decoder
+    low_level: tuple[int, int] = (32, 64)  # channels of the low-level encoder
+    head: tuple[int, int] = (128, 32)  # channels of the head
+    full_resolution: bool = False  # whether the head sees depth and mask at full resolution too
+    gated: bool = False  # whether the network says where its layer replaces the input
+    anchored: bool = False  # whether it corrects a first estimate of the layer
+    drop_path: float = 0.1  # stochastic depth of the last layer, rising linearly from 0
+
+
+_SMALL = LayeredConfig(
+    dims=(32, 64, 160, 256),
+    depths=(2, 2, 2, 2),
+    rgb_depth=1,  # on the largest map a layer takes three times as long as on the smallest
+    features=32,
+    low_level=(16, 16),
+    head=(16, 16),
+    full_resolution=True,
+    gated=True,
+    anchored=True,
+)
+
+LAYERED = {
+    "paper": LayeredConfig(),
+    "small": _SMALL,
+    # What each of the additions to the paper is worth.
+    "small-ungated": replace(_SMALL, gated=False),
+    "small-unanchored": replace(_SMALL, anchored=False),
+    "small-half-resolution": replace(_SMALL, full_resolution=False),
+}
+
+
+def build(name: str) -> LayeredNet:
+    """A network with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: there is no preset of that name.
+    """
+    if name not in LAYERED:
+        raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(LAYERED)}.")
+    return build_layered(LAYERED[name])
+
+
+def build_layered(config: LayeredConfig) -> LayeredNet:
+    """The network of a config, with fresh weights."""
+    layers = sum(config.depths)
+    rates = [config.drop_path * index / (layers - 1) for index in range(layers)]
+    ends = accumulate(config.depths)
+    parts = [rates[end - depth : end] for depth, end in zip(config.depths, ends, strict=True)]
+
+    def level(index: int, channels: int, drop_paths: list[float]) -> MitLevel:
+        return MitLevel(
+            channels,
+            config.dims[index],
+            stride=STRIDES[index],
+            heads=HEADS[index],
+            reduction=REDUCTIONS[index],
+            drop_paths=drop_paths,
+        )
+
+    channels = (2, *config.dims[:-1])
+    return LayeredNet(
+        encoder=[
+            level(index, *each) for index, each in enumerate(zip(channels, parts, strict=True))
+        ],
+        rgb=level(0, 4, rates[: config.rgb_depth]),
+        low_level=LowLevelEncoder(config.low_level),
+        decoder=Decoder(config.dims, config.features),
+        head=Head(config.features + config.low_level[1], config.head, 1 + config.gated),
+        full_resolution=(
+            nn.Conv2d(3, config.head[0], kernel_size=3, padding=1)
+            if config.full_resolution
+            else None
+        ),
+        gated=config.gated,
+        anchored=config.anchored,
+    )

@@ -1,0 +1,126 @@
+"""Weights on disk: found by name, checked, loaded strictly, never unpickled.
+
+A folder of weights holds ``model.onnx`` (for onnxruntime), ``model.safetensors`` (for torch) and
+``config.json``, which says what they are: the preset, its architecture, the checksums of both
+files. `crispdepth.models.layered.export.write_weights` makes such a folder. Finding and checking
+need no torch.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crispdepth.models.layered.network import LayeredNet
+
+CONFIG = "config.json"
+ONNX = "model.onnx"
+SAFETENSORS = "model.safetensors"
+
+DEFAULT = "layered-small"
+"""The shipped weights that layered refinement uses."""
+
+_SHIPPED = Path(__file__).resolve().parent.parent / "weights"
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of the shipped weights of that name, or the folder itself.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    for folder in (_SHIPPED / name_or_path, Path(name_or_path)):
+        if (folder / CONFIG).is_file():
+            return folder
+    shipped = sorted(config.parent.name for config in _SHIPPED.glob(f"*/{CONFIG}"))
+    raise FileNotFoundError(
+        f"There are no weights {str(name_or_path)!r}: give one of the shipped ones "
+        f"({', '.join(shipped) or 'none in this installation'}) or a folder with a {CONFIG}."
+    )
+
+
+def read_onnx(name_or_path: str | Path) -> bytes:
+    """The checked ONNX file, for onnxruntime.
+
+    Raises:
+        FileNotFoundError: there are no such weights, or no ONNX file among them.
+        OSError: a file cannot be read.
+        ValueError: a file is damaged, or not the one that ``config.json`` describes.
+    """
+    folder = find(name_or_path)
+    return _checked(folder, ONNX, _read_config(folder))
+
+
+def load_model(name_or_path: str | Path) -> "LayeredNet":
+    """The network with its weights: float32, on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: there are no such weights, or no safetensors file among them.
+        OSError: a file cannot be read.
+        ValueError: a file is damaged, the preset is unknown or has changed since, or the weights
+            are not exactly those of the preset.
+        ImportError: torch or safetensors is not installed.
+    """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from crispdepth.models.presets import LAYERED, build
+    except ImportError as error:
+        raise ImportError(
+            f'Loading a network needs {error.name}: pip install "crispdepth[torch]"'
+        ) from error
+
+    folder = find(name_or_path)
+    config = _read_config(folder)
+    model = build(config["preset"])
+    # JSON has no tuples: both sides go through it.
+    architecture = json.loads(json.dumps(asdict(LAYERED[config["preset"]])))
+    if config["architecture"] != architecture:
+        raise ValueError(
+            f"The weights in {folder} are for another version of the preset {config['preset']!r}: "
+            f"{config['architecture']} instead of {architecture}. Take weights that were exported "
+            "with this version of crispdepth, or export them again."
+        )
+    try:
+        tensors = load(_checked(folder, SAFETENSORS, config))
+        model.load_state_dict(tensors, strict=True)  # copies, so half precision becomes float32
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / SAFETENSORS} does not hold exactly the weights of the preset "
+            f"{config['preset']!r}: {' '.join(str(error).split())} Export them again."
+        ) from error
+    return model.eval()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); copy or export it again.") from error
+    needed = {"preset": str, "architecture": dict, "sha256": dict}
+    for key, kind in needed.items():
+        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+            raise ValueError(
+                f"{path} does not describe weights: it has no {key!r}. Export them again."
+            )
+    assert isinstance(config, dict)
+    return config
+
+
+def _checked(folder: Path, name: str, config: dict[str, Any]) -> bytes:
+    """The bytes of a file whose checksum is the one in ``config``."""
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {name}; copy the whole folder of the weights.")
+    data = path.read_bytes()
+    found, expected = hashlib.sha256(data).hexdigest(), config["sha256"].get(name)
+    if found != expected:
+        raise ValueError(
+            f"{path} is damaged or was replaced: its SHA-256 is {found}, {CONFIG} says {expected}. "
+            "Copy the whole folder again."
+        )
+    return data

@@ -1,0 +1,125 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from crispdepth.models.learned import LearnedCompleter
+from crispdepth.models.weights import load_model
+from crispdepth.ops.resample import shrink, upsample
+from crispdepth.tasks.refine import refine_depth
+from crispdepth.types import DepthMap, Float32Map, LayerCompleter, MaskSet, Size
+
+Scene = tuple[NDArray[np.float32], Float32Map, Float32Map]
+
+
+@pytest.fixture(scope="module")
+def completer(tiny_weights: Path) -> LearnedCompleter:
+    return LearnedCompleter(tiny_weights, threads=1)
+
+
+def scene(size: Size, seed: int = 0) -> Scene:
+    """Photo, inverse depth and mask; the mask is a disk that leaves the frame."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices(size)
+    inside = (y - size[0] / 2) ** 2 + (x - size[1] / 4) ** 2 < (min(size) / 2.5) ** 2
+    image = rng.random((*size, 3), dtype=np.float32)
+    depth = np.where(inside, 7, 2) + rng.random(size, dtype=np.float32)
+    return image, depth.astype(np.float32), inside.astype(np.float32)
+
+
+def test_it_is_a_layer_completer(completer: LearnedCompleter) -> None:
+    protocol: LayerCompleter = completer
+    assert (protocol.name, protocol.resolution) == ("learned", 320)
+
+
+@settings(max_examples=12, deadline=None)
+@given(height=st.integers(8, 90), width=st.integers(8, 90))
+def test_maps_of_any_size_keep_their_size_and_range(
+    completer: LearnedCompleter, height: int, width: int
+) -> None:
+    layer, gate = completer(*scene((height, width)))
+    for values, top in ((layer, 10), (gate, 1)):
+        assert values.shape == (height, width)
+        assert values.dtype == np.float32
+        assert values.min() >= 0
+        assert values.max() <= top
+
+
+def test_it_is_the_network_of_its_folder(completer: LearnedCompleter, tiny_weights: Path) -> None:
+    image, depth, mask = scene((64, 96))
+    inputs = [
+        torch.from_numpy(x)[None] for x in (depth[None], image.transpose(2, 0, 1), mask[None])
+    ]
+    with torch.inference_mode():
+        expected = load_model(tiny_weights)(*inputs)
+    layer, gate = completer(image, depth, mask)
+    np.testing.assert_allclose(layer, expected.layer[0, 0].clamp(0, 10).numpy(), atol=1e-4)
+    np.testing.assert_allclose(gate, expected.gate[0, 0].numpy(), atol=1e-4)
+
+
+def test_padding_repeats_the_edges(completer: LearnedCompleter) -> None:
+    image, depth, mask = scene((50, 70))
+    wider = [
+        np.pad(x, ((0, 14), (0, 26)) + ((0, 0),) * (x.ndim - 2), "edge")
+        for x in (image, depth, mask)
+    ]
+    for values, cropped in zip(completer(image, depth, mask), completer(*wider), strict=True):
+        np.testing.assert_array_equal(values, cropped[:50, :70])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_a_mask_without_a_border_changes_nothing(completer: LearnedCompleter, value: float) -> None:
+    image, depth, mask = scene((40, 40))
+    layer, gate = completer(image, depth, np.full_like(mask, value))
+    assert not gate.any()
+    np.testing.assert_array_equal(layer, depth)
+
+
+def test_threads_may_share_it(completer: LearnedCompleter) -> None:
+    scenes = [scene((64, 64), seed) for seed in range(4)]
+    expected = [completer(*each) for each in scenes]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda each: completer(*each), scenes))
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_tiles_replace_what_is_near_the_boundary_only(completer: LearnedCompleter) -> None:
+    size = (352, 1120)
+    image, depth, _ = scene(size)
+    mask = np.zeros(size, np.float32)
+    mask[:, :100] = 1
+    tiled = replace(completer, resolution=1120, tiled=True)(image, depth, mask)
+    small = completer(*(shrink(each, (101, 320)) for each in (image, depth, mask)))
+    tile = completer(image[:320, :320], depth[:320, :320], mask[:320, :320])
+    for found, coarse, fine in zip(tiled, small, tile, strict=True):
+        np.testing.assert_array_equal(found[:, 320:], upsample(coarse, size)[:, 320:])
+        np.testing.assert_allclose(found[:64, :240], fine[:64, :240], atol=1e-5)
+
+
+def test_refinement_takes_it(completer: LearnedCompleter) -> None:
+    image, depth, mask = scene((72, 100))
+    photo = (255 * image).astype(np.uint8)
+    refined = refine_depth(
+        photo, DepthMap(depth, "inverse_depth"), MaskSet(mask[None]), completer=completer
+    )
+    assert refined.changed.any()
+    assert np.isfinite(refined.depth.values).all()
+
+
+def test_numbers_that_make_no_sense_are_refused(tiny_weights: Path) -> None:
+    with pytest.raises(ValueError, match="at least 32, got 16"):
+        LearnedCompleter(tiny_weights, resolution=16)
+    with pytest.raises(ValueError, match="thread"):
+        LearnedCompleter(tiny_weights, threads=0)
+
+
+def test_missing_weights_are_reported_when_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        LearnedCompleter(tmp_path)
