@@ -1,0 +1,92 @@
+"""What a training run can be told; light enough for the command line's help."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Variant = Literal["layered", "direct-composite", "direct-paired"]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast to learn, whatever is learned."""
+
+    steps: int = 30_000
+    """Steps of the optimizer. The learning rate falls tenfold at 60 % and at 80 % of them."""
+
+    batch: int = 8
+    """Samples per step, over all processes."""
+
+    lr: float = 5e-4
+    """Learning rate of AdamW before it falls; the paper's large network used 1e-4."""
+
+    warmup: int = 200
+    """Steps over which the learning rate rises from 0."""
+
+    weight_decay: float = 1e-2
+    """Weight decay of AdamW."""
+
+    clip: float = 1.0
+    """Longest gradient; a longer one is scaled to this length. 0 clips nothing."""
+
+    ema: float = 0.999
+    """Decay of the running mean of the weights, which is what is evaluated and kept; 0 keeps the
+    weights as they are."""
+
+    bf16: bool = False
+    """Compute in bfloat16 where that is safe (autocast); for GPUs."""
+
+    every: int = 500
+    """Steps between evaluations on the held-out samples; each ends with a checkpoint."""
+
+    workers: int = 1
+    """Processes that make samples; 0 makes them in the training process."""
+
+    seed: int = 0
+    """Decides the first weights and all samples."""
+
+    cpu: bool = False
+    """Use the CPU even if there is a GPU."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1),
+            ("batch", 1),
+            ("every", 1),
+            ("workers", 0),
+            ("warmup", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}.")
+        if not self.lr > 0 or self.weight_decay < 0 or self.clip < 0:
+            raise ValueError(
+                "lr must be above 0, weight_decay and clip at least 0, got "
+                f"{self.lr:g}, {self.weight_decay:g} and {self.clip:g}."
+            )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema:g}.")
+
+
+@dataclass(frozen=True)
+class LayeredObjective:
+    """What a layered refinement network learns."""
+
+    variant: Variant = "layered"
+    """Both layers (the paper), or the refined map itself: from composites, or from frames with
+    their own instances as masks."""
+
+    gate_weight: float = 1.0
+    """Weight of the gate's loss beside the depth losses, for presets with a gate."""
+
+    gate_tolerance: float = 0.1
+    """Errors of the rough depth, on its scale of 0 to 10, that the gate should leave alone."""
+
+    boundary_weight: float = 1.0
+    """Weight of pixels along the mask's boundary in the loss of a layer; 1 is the paper's."""
+
+    hidden_weight: float = 1.0
+    """Weight of pixels elsewhere that the refined map does not show; 1 is the paper's."""
+
+    def __post_init__(self) -> None:
+        for name in ("gate_weight", "gate_tolerance", "boundary_weight", "hidden_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}.")
