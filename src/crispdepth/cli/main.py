@@ -17,8 +17,14 @@ from crispdepth.cli.errors import KNOWN_ERRORS, ExitCode, UsageError, one_line
 # help. The flags are the fields of the dataclass that `run` takes.
 COMMANDS = {
     "refine": ("crispdepth.cli.refine", "photo + rough depth + mask -> crisp, layered depth"),
+    "bokeh": ("crispdepth.cli.bokeh", "blur what is out of focus, as a large lens does"),
+    "cloud": ("crispdepth.cli.cloud", "a coloured point cloud, PLY or GLB"),
+    "novel": ("crispdepth.cli.novel", "a view from elsewhere, or a clip with parallax"),
     "compare": ("crispdepth.cli.compare", "measure depth maps, side by side"),
     "bench refine": ("crispdepth.cli.bench", "score refinement methods on a dataset"),
+    "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),
+    "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
+    "synth": ("crispdepth.cli.synth", "rendered rooms or objects with exact depth and ids"),
     "doctor": ("crispdepth.cli.doctor", "check this installation by running it"),
 }
 

@@ -1,0 +1,1 @@
+"""Procedural rooms and still lifes: geometry, textures, lamps and cameras, no renderer."""
