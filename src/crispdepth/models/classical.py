@@ -16,7 +16,7 @@ NEAR_MARGIN = -1.0
 FAR_MARGIN = 2.0
 """Pixels added to the measured band on the nearer and on the farther side of the border."""
 
-NEAR_SHARE = 0.5
+NEAR_SHARE = 0.4
 """How much of its correction the nearer side takes: things curve away from the eye towards their
 outline, so what their inside predicts there is too near (docs/experiments.md)."""
 
