@@ -158,15 +158,20 @@ def _shows_its_own(
 ) -> BoolMap:
     """For each patch number, whether the photo there looks like the own side around the mask.
 
-    A hole one sees through does; a thing that stands in front of the object does not.
+    A hole one sees through does; a thing that stands in front of the object does not. Mean
+    colours are compared: noise and texture are no difference.
     """
-    distances = []
-    for side in (own, other):
-        if not side.any():
-            return np.zeros(int(patches.max()) + 1, bool)
-        distances.append(np.linalg.norm(image - _surroundings(image, side), axis=2))
-    count = np.maximum(np.bincount(patches.ravel()), 1)
-    to_own, to_other = (np.bincount(patches.ravel(), d.ravel()) / count for d in distances)
+    if not (own.any() and other.any()):
+        return np.zeros(int(patches.max()) + 1, bool)
+    at = np.nonzero(patches)
+    number = patches[at]
+    count = np.maximum(np.bincount(number), 1)
+    to_own, to_other = (
+        np.linalg.norm(
+            [np.bincount(number, channel) / count for channel in (image - around)[at].T], axis=0
+        )
+        for around in (_surroundings(image, own), _surroundings(image, other))
+    )
     return np.asarray((to_own < ALIKE) & (1.5 * to_own < to_other), bool)
 
 

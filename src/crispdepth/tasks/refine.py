@@ -27,6 +27,9 @@ from crispdepth.types import (
     Size,
 )
 
+FILL_BLUR = 2.5
+"""Blur in pixels of the depth edges in invalid regions that are filled."""
+
 SUPPORT_SIGMA = 0.02
 """Radius, as a share of the longer side, in which kept pixels support a completed one."""
 
@@ -232,17 +235,21 @@ def _complete_layer(
 
 
 def _filled(inverse: Float32Map, valid: Float32Map, mask: Float32Map) -> Float32Map:
-    """Inverse depth with invalid pixels filled from valid ones of their own side of the mask."""
+    """Inverse depth with invalid pixels filled from valid ones of their own side of the mask.
+
+    Between the sides the filling is as blurred as rough depth usually is: a completer that judges
+    the blur by what it sees must not take the map for a sharp one.
+    """
     missing = valid == 0
     if not missing.any():
         return inverse
     inside = mask >= 0.5
-    filled = inverse.copy()
-    for side in (inside, ~inside):
-        known = side & ~missing
-        weights = (known if known.any() else ~missing).astype(np.float32)
-        np.copyto(filled, pull_push(inverse, weights), where=side & missing)
-    return filled
+    front, back = (
+        pull_push(inverse, (known if known.any() else ~missing).astype(np.float32))
+        for known in (inside & ~missing, ~inside & ~missing)
+    )
+    share = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), FILL_BLUR)
+    return np.where(missing, back + share * (front - back), inverse)
 
 
 def _support(gate: Float32Map, mask: Float32Map) -> Float32Map:
