@@ -219,6 +219,27 @@ def test_a_layer_continues_its_own_side_over_the_other(side: BoolMap) -> None:
     assert 0 <= gate.min() <= gate.max() <= 1
 
 
+def test_a_layer_does_not_overshoot_what_it_continues() -> None:
+    """The slope of a small steep thing would leave the range of everything within some pixels."""
+    x = np.indices(SIZE)[1] + 0.5
+    inside = disk(10)
+    steep = np.where(inside, 5 + 0.15 * (x - 64), 2).astype(np.float32)
+    image = photo(inside).astype(np.float32) / np.float32(255)
+    layer, _ = ClassicalCompleter()(image, steep, inside.astype(np.float32))
+    assert layer.max() <= steep[inside].max() + 0.8
+    assert layer.min() >= steep[inside].min() - 0.8
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
+def test_the_nearer_side_takes_less_than_half_of_its_correction(sigma: float) -> None:
+    inside = disk(28)
+    image = photo(inside).astype(np.float32) / np.float32(255)
+    for side in (inside, ~inside):
+        mask = side.astype(np.float32)
+        _, gate = ClassicalCompleter()(image, rough(scene(inside), sigma), mask)
+        assert (gate[side].max() < 0.5) == side[48, 64]
+
+
 @pytest.mark.slow
 def test_the_time_is_roughly_linear_in_the_number_of_pixels() -> None:
     def seconds(size: Size) -> float:
