@@ -123,8 +123,8 @@ def _read(options: CompareOptions) -> _Inputs:
     from crispdepth.io.depths import read_depth
     from crispdepth.io.images import read_image
     from crispdepth.io.masks import read_masks
+    from crispdepth.ops.images import eight_bit
     from crispdepth.ops.masks import resize_masks
-    from crispdepth.viz.colour import photo_rgb
 
     before = read_depth(options.before, kind=options.before_kind)
     after = read_depth(options.after, kind=options.after_kind)
@@ -139,7 +139,7 @@ def _read(options: CompareOptions) -> _Inputs:
         facts["truth"] = f"{options.truth}: {stated}"
     image = None
     if options.image is not None:
-        image = photo_rgb(read_image(options.image).rgb)
+        image = eight_bit(read_image(options.image).rgb)
         sizes[str(options.image)] = (image.shape[0], image.shape[1])
     masks = None
     if options.mask:

@@ -11,9 +11,10 @@ depth.Z      float    the layer's depth, in the kind and unit of the refined dep
 ===========  =======  ==================================================================
 
 Foreground over background is the photo. What the foreground hides, or veils at a soft mask, is
-filled smoothly from the background around it. Depth is finite everywhere. It is a layer of its own within the part because
-Blender makes one image of all the channels that share a layer, and an image of R, G, B, A and Z
-is none that it can show; a part shows up there as a colour pass and a depth pass.
+filled smoothly from the background around it. Depth is finite everywhere. It is a layer of its
+own within the part because Blender makes one image of all the channels that share a layer, and an
+image of R, G, B, A and Z is none that it can show; a part shows up there as a colour pass and a
+depth pass.
 
 Every part has string attributes: ``crispdepth.kind`` ("depth" or "inverse_depth"),
 ``crispdepth.unit`` ("m" or "relative"), ``crispdepth.mask`` (the name of the mask),

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from crispdepth.data.datasets import Sample
 from crispdepth.io.images import read_image, read_raw
+from crispdepth.ops.images import eight_bit
+from crispdepth.ops.masks import MIN_SHARE, instances_from_labels
 from crispdepth.types import DepthMap, MaskSet, Size
-
-MIN_SHARE = 0.01
-"""A mask counts when it covers more than this share of the photo."""
 
 SOFT_INSTANCE = 1
 """The instance whose soft mask may lie beside the id map."""
@@ -57,7 +56,7 @@ class Frame:
         return Sample(
             scene=self.scene,
             name=self.name,
-            image=_eight_bit(read_image(self.image).rgb),
+            image=eight_bit(read_image(self.image).rgb),
             initial=DepthMap(initial, "inverse_depth"),
             depth=DepthMap(depth, "depth", "m"),
             masks=self._masks(initial.shape),
@@ -66,14 +65,14 @@ class Frame:
     def _masks(self, size: Size) -> MaskSet:
         planes: dict[str, NDArray[np.uint8]] = {}
         if self.instances is not None:
-            ids = _plane(self.instances)
-            for label in np.unique(ids[ids > 0]).tolist():
-                planes[self._label(label)] = np.where(ids == label, np.uint8(255), np.uint8(0))
+            found = instances_from_labels(_plane(self.instances))
+            planes = {self._label(i): m for i, m in zip(found.ids, found.masks, strict=True)}
         if self.mask is not None:  # better than the same instance cut from the id map
-            planes[self._label(SOFT_INSTANCE)] = _eight_bit(_plane(self.mask))
-        kept = {name: mask for name, mask in planes.items() if np.mean(mask >= 128) > MIN_SHARE}
-        stack = np.stack([*kept.values()]) if kept else np.zeros((0, *size), np.uint8)
-        return MaskSet(stack, tuple(kept))
+            soft = eight_bit(_plane(self.mask))
+            if np.mean(soft >= 128) > MIN_SHARE:
+                planes[self._label(SOFT_INSTANCE)] = soft
+        stack = np.stack([*planes.values()]) if planes else np.zeros((0, *size), np.uint8)
+        return MaskSet(stack, tuple(planes))
 
     def _label(self, label: int) -> str:
         return f"{label}_{self.labels.get(label, 'object')}"
@@ -205,8 +204,3 @@ def _plane(path: Path) -> NDArray[Any]:
     if array.ndim != 2:
         raise ValueError(f"{path} should have one channel, its array is {array.shape}.")
     return array
-
-
-def _eight_bit(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """The array as uint8; 16-bit values keep their upper byte."""
-    return array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8)
