@@ -32,7 +32,7 @@ MISTAKEN = 3.0
 SLACK = 0.8
 """How far a continued layer may leave the range of its trusted pixels, on the [0, 10] scale."""
 
-ALIKE = 0.12
+ALIKE = 0.08
 """Distance of mean colours, on the [0, 1] scale, up to which two places look alike."""
 
 COARSE = 8
