@@ -95,6 +95,7 @@ class SceneDataset:
 def open_scenes(
     folder: str | Path,
     *,
+    first: int = 0,
     every: int = 1,
     limit: int | None = None,
     no_surface: NoSurface = "far",
@@ -103,7 +104,8 @@ def open_scenes(
 
     Args:
         folder: holds ``scene.json``, or folders that do.
-        every: of each scene the frames 0, ``every``, 2 ``every``, ...
+        first: of each scene the frames ``first``, ``first + every``, ...
+        every: see ``first``.
         limit: at most so many frames in all.
         no_surface: what a true depth of 0 means in rendered scenes: ``far``, taken to be as far
             as the farthest surface of that photo, or ``invalid``, not measured. In captured
@@ -115,8 +117,10 @@ def open_scenes(
             range.
     """
     folder = Path(folder)
-    if every < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"every and limit must be 1 or more, got {every} and {limit}.")
+    if first < 0 or every < 1 or (limit is not None and limit < 1):
+        raise ValueError(
+            f"first must be 0 or more, every and limit 1 or more, got {first}, {every} and {limit}."
+        )
     if no_surface not in get_args(NoSurface):
         raise ValueError(f"no_surface must be one of {get_args(NoSurface)}, got {no_surface!r}.")
     if not folder.is_dir():
@@ -129,7 +133,7 @@ def open_scenes(
             f"{folder} is no dataset: neither it nor a folder directly in it has a scene.json. "
             "Pass a scene's folder, or the folder that holds the scenes."
         )
-    frames = [frame for path in descriptions for frame in _frames(path, no_surface)[::every]]
+    frames = [frame for path in descriptions for frame in _frames(path, no_surface)[first::every]]
     frames = frames[:limit]
     for frame in frames:
         _require_files(frame)
