@@ -1,5 +1,6 @@
 import math
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -405,6 +406,7 @@ def test_edges_are_those_of_the_published_canny(
 ) -> None:
     smooth = ndimage.gaussian_filter(random_map(7), 2)
     unit = ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
-    expected = feature.canny(unit, sigma=2**0.5, low_threshold=low, high_threshold=high)
+    canny: Callable[..., Mask] = feature.canny
+    expected = canny(unit, sigma=2**0.5, low_threshold=low, high_threshold=high)
     assert expected.any()
     np.testing.assert_array_equal(edges(3 * smooth + 1, EVERYWHERE, variant=variant).mask, expected)

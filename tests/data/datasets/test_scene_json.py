@@ -144,7 +144,9 @@ def test_samples_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
         next(samples)
 
 
-@pytest.mark.parametrize("option", [{"first": -1}, {"every": 0}, {"limit": 0}, {"no_surface": "sky"}])
+@pytest.mark.parametrize(
+    "option", [{"first": -1}, {"every": 0}, {"limit": 0}, {"no_surface": "sky"}]
+)
 def test_options_out_of_range_are_refused(tmp_path: Path, option: Any) -> None:
     with pytest.raises(ValueError, match=r"must be .* got"):
         open_scenes(make_captured(tmp_path / "bins"), **option)
