@@ -96,14 +96,14 @@ def _small(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def refine(folder: Path) -> list[dict[str, Any]]:
-    """Refine ``photos`` in one process; the lines of its manifest."""
+    """Refine ``photos`` in one process; the manifest's lines of what is done."""
     command = [sys.executable, "-m", "crispdepth", "refine", str(folder / "photos")]
     places = ["--depth", "depths", "--mask", "masks", "--out", "refined"]
     subprocess.run(
         [*command, *places, "--quiet"], cwd=folder, check=True, stdout=subprocess.DEVNULL
     )
     lines = (folder / "refined/manifest.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [record for record in map(json.loads, lines) if record["status"] == "done"]
 
 
 def table(report: dict[str, Any]) -> str:

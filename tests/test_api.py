@@ -1,5 +1,6 @@
 """`crispdepth.refine` takes what the caller holds, and `save` writes what is asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,12 @@ import numpy as np
 import OpenEXR
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 import crispdepth
-from crispdepth.api import DEFAULT_FORMATS, FORMATS, refine, save
+from crispdepth.api import DEFAULT_FORMATS, FORMATS, refine, save, write_files
 from crispdepth.io.depths import read_depth
-from crispdepth.types import Camera, DepthMap, MaskSet, RefinedDepth
+from crispdepth.types import Camera, DepthMap, Kind, MaskSet, RefinedDepth
 
 HEIGHT, WIDTH = 24, 32
 Array = NDArray[Any]
@@ -69,6 +70,167 @@ def test_files_arrays_pil_images_and_values_give_the_same(
     np.testing.assert_allclose(values(found[4]), expected, rtol=1e-4)
 
 
+LABELS = np.zeros((HEIGHT, WIDTH), np.uint8)
+LABELS[:, 16:], LABELS[4:20, 4:12], LABELS[0, 0] = 1, 2, 3
+STEP = np.where(LABELS == 1, 255, LABELS).astype(np.uint8)  # 255, and a few faint pixels
+PALETTE = bytes([0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 250])
+
+
+def palette_image(indices: Array, **info: Any) -> Image.Image:
+    image = Image.fromarray(indices, "L")
+    image.putpalette(PALETTE)
+    image.info.update(info)
+    return image
+
+
+def same(a: RefinedDepth, b: RefinedDepth) -> None:
+    """The same numbers, names and meanings; notes may call files by their names."""
+    for found, expected in (
+        (a.depth.values, b.depth.values),
+        (a.depth.usable, b.depth.usable),
+        (a.initial.values, b.initial.values),
+        (a.image, b.image),
+        (a.confidence, b.confidence),
+    ):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    assert (a.depth.kind, a.depth.unit) == (b.depth.kind, b.depth.unit)
+    assert (a.masks.names, a.masks.role) == (b.masks.names, b.masks.role)
+    assert [layer.name for layer in a.layers] == [layer.name for layer in b.layers]
+    for i in range(len(a.masks)):
+        np.testing.assert_array_equal(a.masks[i], b.masks[i])
+
+
+MASK_IMAGES: dict[str, Image.Image] = {
+    "soft": Image.fromarray(STEP),
+    "zeros and ones": Image.fromarray((LABELS == 1).astype(np.uint8)),
+    "label map": Image.fromarray(LABELS),
+    "bilevel": Image.fromarray(LABELS == 1),
+    "16 bit": Image.fromarray(STEP.astype(np.uint16) * 257),
+    "32 bit labels": Image.fromarray(LABELS.astype(np.int32) * 1000),
+    "float": Image.fromarray((STEP / 255).astype(np.float32)),
+    "grey in colours": Image.fromarray(np.dstack([STEP] * 3)),
+    "coloured labels": palette_image(LABELS).convert("RGB"),
+    "alpha": Image.fromarray(np.dstack([LABELS, LABELS, LABELS, STEP])),
+    "grey and alpha": Image.fromarray(np.dstack([LABELS, STEP]), "LA"),
+    "opaque": Image.fromarray(np.dstack([STEP, STEP, STEP, np.full_like(STEP, 255)])),
+    "palette": palette_image(LABELS),
+    "palette of one object": palette_image((LABELS == 1).astype(np.uint8)),
+    "transparent palette": palette_image(LABELS, transparency=0),
+    "opaque palette": palette_image(LABELS, transparency=200),
+}
+LABEL_MAPS = ("label map", "32 bit labels", "coloured labels", "palette", "opaque palette")
+
+
+@pytest.mark.parametrize("kind", MASK_IMAGES)
+def test_a_mask_means_the_same_as_file_pil_image_and_array(
+    kind: str, image: Array, rough: Array, tmp_path: Path
+) -> None:
+    mask, path = MASK_IMAGES[kind], tmp_path / "mask.png"
+    if mask.mode in ("I", "F"):
+        path = path.with_suffix(".tiff")
+    mask.save(path)
+    expected = refine(image, DepthMap(rough, "depth"), path)
+    assert len(expected.layers) == (2 if kind in LABEL_MAPS else 1)
+    masks: list[Any] = [mask, Image.open(path)]
+    if mask.mode != "P":  # an array has no palette
+        masks.append(np.asarray(mask))
+    if mask.mode == "L":  # 16-bit coverage in more bits would be labels
+        masks += [np.asarray(mask).astype(dtype) for dtype in (np.int64, ">u4")]
+    if np.asarray(mask).ndim == 2 and mask.mode != "P":
+        masks.append(np.asarray(mask)[..., None])
+    for given in masks:
+        same(refine(image, DepthMap(rough, "depth"), given), expected)
+        same(refine(image, DepthMap(rough, "depth"), [given]), expected)
+
+
+def depth_image(kind: str, rough: Array) -> Image.Image:
+    bytes_ = np.rint(rough * 80).astype(np.uint8)
+    match kind:
+        case "8 bit":
+            return Image.fromarray(bytes_)
+        case "16 bit":
+            return Image.fromarray(np.rint(rough * 1000).astype(np.uint16))
+        case "32 bit":
+            return Image.fromarray(np.rint(rough * 1000).astype(np.int32))
+        case "grey in colours":
+            return Image.fromarray(np.dstack([bytes_] * 3))
+        case "transparent":
+            seen = np.where(LABELS == 3, 0, 255).astype(np.uint8)
+            return Image.fromarray(np.dstack([bytes_, bytes_, bytes_, seen]))
+        case _:
+            return Image.fromarray(rough)
+
+
+@pytest.mark.parametrize("kind", ["depth", "inverse_depth"])
+@pytest.mark.parametrize(
+    "stored", ["8 bit", "16 bit", "32 bit", "float", "grey in colours", "transparent"]
+)
+def test_depth_means_the_same_as_file_pil_image_and_array(
+    stored: str, kind: Kind, image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    depth, path = depth_image(stored, rough), tmp_path / "rough.tiff"
+    depth.save(path)
+    array = np.asarray(depth)
+    np.save(tmp_path / "rough.npy", array)
+    expected = refine(image, path, mask, kind=kind)
+    given: list[Any] = [depth, Image.open(path), array]
+    if array.ndim == 2:
+        given += [
+            tmp_path / "rough.npy",
+            array[..., None],
+            array.astype(array.dtype.newbyteorder()),
+        ]
+    for other in given:
+        same(refine(image, other, mask, kind=kind), expected)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_pil_images_are_turned_as_their_files_are(
+    orientation: int, image: Array, rough: Array, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    turned = np.rot90(image) if orientation > 4 else image
+    rough, labels = (np.rot90(a) if orientation > 4 else a for a in (rough, LABELS))
+    parts = {"photo": turned, "depth": np.rint(rough * 1000).astype(np.uint16), "mask": labels}
+    files = [tmp_path / f"{name}.png" for name in parts]
+    for path, array in zip(files, parts.values(), strict=True):
+        Image.fromarray(array).save(path, exif=exif)
+    opened = [Image.open(path) for path in files]
+    expected = refine(files[0], files[1], files[2], kind="depth")
+    same(refine(opened[0], opened[1], opened[2], kind="depth"), expected)
+    upright = [np.asarray(ImageOps.exif_transpose(picture)) for picture in opened]
+    same(refine(upright[0], upright[1], upright[2], kind="depth"), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "1", "YCbCr"])
+def test_a_photo_is_the_same_as_file_and_pil_image(
+    mode: str, image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    photo = Image.fromarray(image).convert(mode)
+    photo.save(tmp_path / "photo.tiff")
+    depth = DepthMap(rough, "depth")
+    same(refine(photo, depth, mask), refine(tmp_path / "photo.tiff", depth, mask))
+    if mode in ("L", "RGB", "RGBA"):
+        same(refine(np.asarray(photo), depth, mask), refine(photo, depth, mask))
+
+
+def test_files_pil_images_and_arrays_may_be_mixed(
+    image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    Image.fromarray(mask).save(tmp_path / "cat.png")
+    masks = [tmp_path / "cat.png", Image.fromarray(LABELS), LABELS == 2]
+    result = refine(image, DepthMap(rough, "depth"), masks)
+    assert result.masks.names == ("cat", "mask1.1", "mask1.2", "mask2")
+
+
+def test_small_instances_of_an_array_are_left_out_and_noted(image: Array, rough: Array) -> None:
+    result = refine(image, DepthMap(rough, "depth"), LABELS.astype(np.int64))
+    assert result.masks.names == ("1", "2")
+    assert any("1 of 3 labels cover too little of the photo" in note for note in result.notes)
+
+
 def test_what_a_file_was_taken_for_is_noted(
     image: Array, rough: Array, mask: Array, tmp_path: Path
 ) -> None:
@@ -98,8 +260,9 @@ def test_pil_images_of_every_mode_are_photos(
 
 
 def test_a_grey_photo_is_three_equal_channels(image: Array, rough: Array, mask: Array) -> None:
-    result = refine(image[..., 0], rough, mask, kind="depth")
-    assert (result.image == image[..., :1]).all()
+    for grey in (image[..., 0], image[..., :1]):
+        result = refine(grey, rough, mask, kind="depth")
+        np.testing.assert_array_equal(result.image, np.dstack([image[..., 0]] * 3))
 
 
 def test_without_masks_the_transparency_is_the_mask(
@@ -111,6 +274,10 @@ def test_without_masks_the_transparency_is_the_mask(
         np.testing.assert_array_equal(values(refine(photo, rough, kind="depth")), expected)
     with pytest.raises(ValueError, match="give masks"):
         refine(image, rough, kind="depth")
+    opaque = np.dstack([image, np.full_like(mask, 255)])
+    for photo in (opaque, Image.fromarray(opaque)):
+        with pytest.raises(ValueError, match="opaque everywhere"):
+            refine(photo, rough, kind="depth")
 
 
 def test_several_masks_are_several_layers(image: Array, rough: Array, mask: Array) -> None:
@@ -161,8 +328,8 @@ def test_a_rounded_size_has_the_same_aspect(
         ({"depth": np.zeros((24, 32, 3), np.float32)}, r"\(24, 32, 3\)"),
         ({"masks": []}, "at least one"),
         ({"masks": np.zeros(5)}, r"\(5,\)"),
-        ({"masks": ["a.png", np.zeros((24, 32))]}, "all files or all arrays"),
-        ({"masks": [np.zeros((24, 32)), np.zeros((24, 32), bool)]}, "one type"),
+        ({"depth": np.zeros((24, 32), complex)}, "complex128"),
+        ({"depth": np.zeros((24, 32), object)}, "Object arrays"),
         ({"masks": [np.zeros((24, 32)), np.zeros((12, 16))]}, "one size"),
         ({"masks": np.full((24, 32), 2.0)}, r"\[0, 1\]"),
     ],
@@ -239,6 +406,23 @@ def test_the_default_is_everything_once(refined: RefinedDepth, tmp_path: Path) -
     assert names(tmp_path / "b") == {file for name in DEFAULT_FORMATS for file in FILES[name]}
 
 
+@pytest.mark.parametrize("name", ["a.exr", "b.npy", "c.pfm", "d.PNG"])
+def test_the_name_of_a_depth_file_is_that_file(
+    name: str, refined: RefinedDepth, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / name
+    assert refined.save(path) == path
+    assert names(path.parent) == {name, f"{name}.json"}
+    np.testing.assert_allclose(read_depth(path).depth.values, values(refined), atol=0.00051)
+
+
+def test_a_folder_may_be_called_like_a_depth_file(refined: RefinedDepth, tmp_path: Path) -> None:
+    save(refined, tmp_path / "asked.exr", ["npy"])
+    assert names(tmp_path / "asked.exr") == {*FILES["npy"]}
+    save(refined, tmp_path / "asked.exr")
+    assert {*FILES["exr"]} < names(tmp_path / "asked.exr")
+
+
 @pytest.mark.parametrize("formats", [["exr", "tiff"], [], "exr"])
 def test_unknown_formats_are_refused_with_the_list(
     formats: Any, refined: RefinedDepth, tmp_path: Path
@@ -266,6 +450,22 @@ def test_a_png_that_was_not_asked_for_is_left_out(far: RefinedDepth, tmp_path: P
     save(far, tmp_path)
     assert "depth.png" not in names(tmp_path)
     assert "preview.png" in names(tmp_path)
+
+
+@pytest.mark.parametrize("outlier", [1.0, 1e6])
+def test_a_png_that_an_outlier_makes_coarse_is_noted(
+    outlier: float, image: Array, rough: Array, mask: Array, tmp_path: Path
+) -> None:
+    near = 1 / rough
+    near[0, 0] = outlier
+    written = write_files(refine(image, near, mask, kind="inverse_depth"), tmp_path)
+    notes = [note for note in written.notes if "depth.png has only 0 steps" in note]
+    assert len(notes) == (outlier > 1)
+
+
+def test_a_constant_map_loses_nothing_in_a_png(refined: RefinedDepth, tmp_path: Path) -> None:
+    flat = replace(refined, depth=DepthMap(np.ones_like(refined.depth.values), "depth"))
+    assert write_files(flat, tmp_path, ["png"]).notes == ()
 
 
 def test_without_layers_the_rest_is_saved(image: Array, rough: Array, tmp_path: Path) -> None:

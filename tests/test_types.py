@@ -242,6 +242,26 @@ def test_building_a_value_leaves_the_callers_array_writable_and_as_it_was() -> N
     values[0, 0] = 5
 
 
+def test_large_arrays_are_not_copied() -> None:
+    values = np.ones(SIZE, np.float32)
+    assert np.shares_memory(DepthMap(values, "depth").values, values)
+    assert np.shares_memory(MaskSet(values[None]).values, values)
+
+
+def test_printing_a_value_says_what_it_is_and_no_pixels() -> None:
+    half = np.where(np.arange(8) < 4, 1, 0) * ONES
+    depth, masks = DepthMap(half, "depth", "m"), MaskSet(half[None], ("cat",))
+    assert repr(depth) == "DepthMap(size=(6, 8), kind='depth', unit='m', valid=50.0%, camera=None)"
+    assert repr(masks) == "MaskSet((1, 6, 8) float32, names=('cat',), role='object')"
+    pair = LayerPair("cat", half, half, half)
+    refined = RefinedDepth(PHOTO, depth, depth, masks, (pair,), half, half, ("odd",))
+    assert repr(refined) == (
+        f"RefinedDepth(initial={depth!r}, depth={depth!r}, masks={masks!r}, "
+        "layers=(LayerPair(name='cat'),), notes=('odd',))"
+    )
+    assert repr(View(PHOTO, "a")) == "View(name='a', camera=None, depth=None, masks=None)"
+
+
 def test_what_changed_is_where_the_gate_is_open() -> None:
     gate = np.zeros(SIZE, np.float32)
     gate[1, 2] = 0.1

@@ -1,5 +1,6 @@
 """What the package does, from whatever the caller holds to whatever is asked for."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from crispdepth.geometry.depth import resize_depth
-from crispdepth.io.depths import read_depth, write_depth
+from crispdepth.io.depths import read_depth, sidecar_path, write_depth
 from crispdepth.io.images import Photo, read_image, write_image
 from crispdepth.io.layers import write_layers_exr, write_layers_npz
 from crispdepth.io.masks import masks_from_alpha, read_masks
@@ -40,6 +41,9 @@ FORMATS = (*DEPTH_FORMATS, "layers", "npz", "masks", "confidence", "preview")
 DEFAULT_FORMATS = ("exr", "png", "layers", "masks", "confidence", "preview")
 """Everything once: the other formats hold the same numbers."""
 
+_SAMPLED = 100_000  # values suffice for a percentile
+_STORABLE = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA", "HSV": "RGB"}  # PIL modes of no file format
+
 
 def refine(
     image: Picture,
@@ -56,16 +60,20 @@ def refine(
 
     ``crispdepth.refine("photo.jpg", "depth.png", "mask.png").save("refined")`` is the whole job.
 
+    A PIL image or an array means what a file with the same numbers means: see `read_depth` and
+    `read_masks`. `DepthMap` and `MaskSet` leave nothing to a rule.
+
     Args:
-        image: the photo: a file, a PIL image, or (h, w), (h, w, 3) or (h, w, 4) uint8 or uint16
-            in sRGB; the fourth channel is alpha.
+        image: the photo: a file, a PIL image, or (h, w) or (h, w, c) uint8 or uint16 in sRGB,
+            where c is 1, 3, or 4 with alpha.
         depth: a file, a PIL image, an (h, w) array, or a `DepthMap`. It may be smaller or larger
             than the photo if it has the same aspect; the result has the size of the photo.
-        masks: one mask or several: files (a label map is one file), PIL images, (h, w) or
-            (n, h, w) arrays of bool, uint8, uint16 or float in [0, 1], or a `MaskSet`; sized as
-            the depth may be. None: the photo's transparency.
+        masks: one mask or several: files, PIL images, (h, w), (n, h, w) or (h, w, c) arrays of
+            bools, integers or floats in [0, 1], or a `MaskSet`; sized as the depth may be. Any
+            may be a label map, with a mask for each id. None: the photo's transparency.
         kind: what the depth's values are. Needed for arrays and PIL images; a file may say it.
-        unit: "m" or "relative"; arrays and PIL images are relative unless told.
+        unit: "m" or "relative". None: what the file or the rule says; floats are relative,
+            integers of 16 bits and more that are depth are millimetres.
         role: what the masks mark; a `MaskSet` says it itself.
         completer: what completes a layer; None: the classical completer.
         hard_masks: threshold the masks at 0.5, so that no depth lies between two layers.
@@ -120,10 +128,11 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
 
 
-def save(refined: RefinedDepth, folder: str | Path, formats: Sequence[str] | None = None) -> Path:
-    """Write a result into a folder, which is made if need be, and return the folder.
+def save(refined: RefinedDepth, path: str | Path, formats: Sequence[str] | None = None) -> Path:
+    """Write a result into a folder, or its depth to one file, and return the path.
 
-    The formats, and what they write:
+    A name that ends in .exr, .png, .npy or .pfm is that of a depth file, unless there is such a
+    folder or formats are given. Missing folders are made. The formats, and what they write:
 
     - ``exr``, ``png``, ``npy``, ``pfm``: the refined depth as ``depth.exr`` ..., each with a
       sidecar ``depth.exr.json`` that says what the numbers mean. PNG has 16 bits and refuses
@@ -135,7 +144,7 @@ def save(refined: RefinedDepth, folder: str | Path, formats: Sequence[str] | Non
 
     Args:
         refined: the result.
-        folder: where the files go; files of the same name are replaced, each at once.
+        path: where the files go; files of the same name are replaced, each at once.
         formats: names from `FORMATS`. None: `DEFAULT_FORMATS` as far as the values allow.
 
     Raises:
@@ -143,8 +152,13 @@ def save(refined: RefinedDepth, folder: str | Path, formats: Sequence[str] | Non
             files are written then.
         OSError: a file cannot be written.
     """
-    write_files(refined, folder, formats)
-    return Path(folder)
+    path = Path(path)
+    if formats is None and path.suffix.lower()[1:] in DEPTH_FORMATS and not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_depth(path, refined.depth)
+    else:
+        write_files(refined, path, formats)
+    return path
 
 
 def write_files(
@@ -155,11 +169,11 @@ def write_files(
     png_scale: float | None = None,
     provenance: Mapping[str, object] = {},
 ) -> Written:
-    """`save`, with the files named.
+    """`save` into a folder, with the files named.
 
     Args:
         refined: the result.
-        folder: see `save`.
+        folder: where the files go.
         formats: see `save`.
         png_scale: metres per step of a metric ``depth.png``; None: 0.001.
         provenance: what the sidecars say about the origin, JSON values.
@@ -185,6 +199,8 @@ def write_files(
             if formats is not None:
                 raise ValueError(f"{error} The other files are in {folder}.") from error
             notes.append(f"There is no depth.png: {error}")
+        else:
+            notes += _coarse(refined.depth, folder / "depth.png")
     return Written(tuple(files), tuple(notes))
 
 
@@ -200,7 +216,19 @@ def _write_depth(
     path: Path, refined: RefinedDepth, scale: float | None, provenance: Mapping[str, object]
 ) -> list[Path]:
     write_depth(path, refined.depth, scale=scale, provenance=provenance)
-    return [path, path.with_name(f"{path.name}.json")]
+    return [path, sidecar_path(path)]
+
+
+def _coarse(depth: DepthMap, png: Path) -> list[str]:
+    """A note if a few values far off left the others less than 8 bits of the 16."""
+    values = depth.values[depth.usable]
+    if not values.size:
+        return []
+    low, high = np.percentile(values[:: values.size // _SAMPLED + 1], (1, 99))
+    steps = round((high - low) / json.loads(sidecar_path(png).read_text("utf-8"))["scale"])
+    if low == high or steps >= 256:
+        return []
+    return [f"depth.png has only {steps} steps over the middle 98 % of the values: use depth.exr."]
 
 
 def _write_layers(refined: RefinedDepth, folder: Path) -> list[Path]:
@@ -251,21 +279,15 @@ def _photo(image: Picture) -> Photo:
         raise ValueError(f"A photo array is uint8 or uint16, got {array.dtype}.")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 2:
-        return Photo(np.repeat(array[..., None], 3, axis=2))
-    if array.ndim != 3 or array.shape[2] not in (3, 4):
-        raise ValueError(f"A photo array is (h, w), (h, w, 3) or (h, w, 4), got {array.shape}.")
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"A photo array is (h, w) or (h, w, c) with c = 1, 3 or 4, got {array.shape}."
+        )
+    if array.shape[2] == 1:
+        return Photo(np.repeat(array, 3, axis=2))
     alpha = None if array.shape[2] == 3 else MaskSet(array[None, ..., 3])[0]
     return Photo(np.ascontiguousarray(array[..., :3]), alpha)
-
-
-def _encoded(image: Image.Image) -> bytes:
-    """A PIL image as a file: profiles, palettes and orientation have one reader."""
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    buffer = BytesIO()
-    image.save(buffer, "TIFF")
-    return buffer.getvalue()
 
 
 def _depth(
@@ -278,10 +300,12 @@ def _depth(
         return found.depth, (found.stated,)
     if kind is None:
         raise ValueError(
-            "Say what the values of a depth array mean: kind='depth' (larger = farther) or "
-            "kind='inverse_depth' (larger = nearer)."
+            "Say what the values of a depth array or PIL image mean: kind='depth' (larger = "
+            "farther) or kind='inverse_depth' (larger = nearer)."
         )
-    return DepthMap(np.asarray(depth), kind, unit or "relative"), ()
+    data = _encoded(depth) if isinstance(depth, Image.Image) else _encoded_array(np.asarray(depth))
+    found = read_depth(data, kind=kind, unit=unit, name="the depth array")
+    return found.depth, (found.stated,)
 
 
 def _masks(
@@ -295,27 +319,37 @@ def _masks(
         return masks_from_alpha(photo.alpha, role), ()
     if isinstance(masks, str | Path | Image.Image | np.ndarray):
         masks = [masks]
-    files = [mask for mask in masks if isinstance(mask, str | Path)]
-    if files and len(files) == len(masks):
-        read = read_masks([Path(file) for file in files], role=role)
-        return read.masks, tuple(read.notes)
-    if files or not masks:
-        raise ValueError("Masks are all files or all arrays, and at least one.")
-    arrays = [_mask_array(mask) for mask in masks]
-    if len({(array.dtype, array.shape[1:]) for array in arrays}) > 1:
-        found = ", ".join(f"{array.shape[1:]} {array.dtype}" for array in arrays)
-        raise ValueError(f"Masks have one size and one type; got {found}.")
-    return MaskSet(np.concatenate(arrays), role=role), ()
+    if not masks:
+        raise ValueError("The list of masks is empty; give at least one, or None.")
+    read = read_masks([_mask_source(mask) for mask in masks], role=role)
+    return read.masks, read.notes
 
 
-def _mask_array(mask: Picture) -> NDArray[Any]:
-    """One mask, or several, as (n, h, w)."""
-    if isinstance(mask, Image.Image) and mask.has_transparency_data:
-        mask = mask.getchannel("A")
-    array = np.asarray(mask)
-    if array.ndim not in (2, 3):
-        raise ValueError(f"A mask array is (h, w) or (n, h, w), got {array.shape}.")
-    return array if array.ndim == 3 else array[None]
+def _mask_source(mask: Picture) -> Path | bytes | NDArray[Any]:
+    if isinstance(mask, Image.Image):
+        return _encoded(mask)
+    return Path(mask) if isinstance(mask, str | Path) else np.asarray(mask)
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A PIL image as a file: what modes, palettes and orientation mean is decided in one place."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _STORABLE:
+        image = image.convert(_STORABLE[image.mode])
+    # TIFF has every number type; PNG has transparency of a palette and of a single colour.
+    is_keyed = "transparency" in image.info and image.mode in ("1", "L", "I;16", "P", "RGB")
+    stream = BytesIO()
+    image.save(stream, "PNG" if is_keyed else "TIFF", compression="raw")
+    return stream.getvalue()
+
+
+def _encoded_array(array: NDArray[Any]) -> bytes:
+    """An array as a file: a picture if it is what a colour picture is as an array, else NPY."""
+    if array.dtype == np.uint8 and array.shape[2:] in ((3,), (4,)):
+        return _encoded(Image.fromarray(array))
+    stream = BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def _must_resize(what: str, found: Size, size: Size) -> bool:

@@ -1,5 +1,8 @@
 """The values that travel between modules: frozen, NumPy, checked when they are built.
 
+Their arrays refuse writes, but large ones are not copied: whoever goes on writing to the array
+that a value was built from changes the value, and passes a copy if that must not be.
+
 Sizes are ``(height, width)``; the centre of the top-left pixel is ``(0.5, 0.5)``.
 Wherever a map has a measured and an unmeasured part, ``valid`` says which is which and the
 unmeasured part holds 0: no NaN or infinity travels.
@@ -113,6 +116,12 @@ class DepthMap:
             )
         _set(self, values=_readonly(values), valid=_readonly(usable))
 
+    def __repr__(self) -> str:
+        return (
+            f"DepthMap(size={self.size}, kind={self.kind!r}, unit={self.unit!r}, "
+            f"valid={self.usable.mean():.1%}, camera={self.camera!r})"
+        )
+
     @property
     def size(self) -> Size:
         """(height, width) in pixels."""
@@ -167,6 +176,10 @@ class MaskSet:
             raise ValueError(f"Need {len(values)} distinct mask names, got {names}.")
         _set(self, values=_readonly(values), names=names)
 
+    def __repr__(self) -> str:
+        stored = f"{self.values.shape} {self.values.dtype}"
+        return f"MaskSet({stored}, names={self.names}, role={self.role!r})"
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -192,7 +205,7 @@ class View:
         ValueError: the photo is not (h, w, 3) uint8 or uint16, or a part has another size.
     """
 
-    image: NDArray[np.uint8] | NDArray[np.uint16]  # (h, w, 3), sRGB
+    image: NDArray[np.uint8] | NDArray[np.uint16] = field(repr=False)  # (h, w, 3), sRGB
     name: str = ""
     camera: Camera | None = None
     depth: DepthMap | None = None
@@ -259,9 +272,9 @@ class LayerPair:
     """
 
     name: str
-    alpha: Float32Map  # (h, w) in [0, 1]: the mask
-    foreground: Float32Map  # (h, w)
-    background: Float32Map  # (h, w)
+    alpha: Float32Map = field(repr=False)  # (h, w) in [0, 1]: the mask
+    foreground: Float32Map = field(repr=False)  # (h, w)
+    background: Float32Map = field(repr=False)  # (h, w)
 
     def __post_init__(self) -> None:
         for name in ("alpha", "foreground", "background"):
@@ -276,13 +289,13 @@ class RefinedDepth:
     the share of a refined value that is not supported by kept pixels of its own layer nearby.
     """
 
-    image: NDArray[np.uint8] | NDArray[np.uint16]  # (h, w, 3), sRGB, as refined
+    image: NDArray[np.uint8] | NDArray[np.uint16] = field(repr=False)  # (h, w, 3), sRGB
     initial: DepthMap
     depth: DepthMap  # same kind, unit, camera as `initial`
     masks: MaskSet
     layers: tuple[LayerPair, ...]  # one per mask that was used; empty if they were not kept
-    confidence: Float32Map  # (h, w) in [0, 1]
-    gate: Float32Map  # (h, w) in [0, 1]
+    confidence: Float32Map = field(repr=False)  # (h, w) in [0, 1]
+    gate: Float32Map = field(repr=False)  # (h, w) in [0, 1]
     notes: tuple[str, ...] = ()  # what the user should know: warnings, assumptions
 
     def __post_init__(self) -> None:
@@ -294,15 +307,15 @@ class RefinedDepth:
         """Where the refined depth may differ from the input, (h, w) bool."""
         return self.gate > 0
 
-    def save(self, folder: str | Path, formats: Sequence[str] | None = None) -> Path:
-        """Write the result into ``folder``; see `crispdepth.api.save` for what the formats are."""
+    def save(self, path: str | Path, formats: Sequence[str] | None = None) -> Path:
+        """Write the result into a folder, or to one depth file; see `crispdepth.api.save`."""
         from crispdepth.api import save
 
-        return save(self, folder, formats)
+        return save(self, path, formats)
 
 
 def _readonly(array: NDArray[Any]) -> Any:
-    """A view of the array that refuses writes, so that a frozen value stays what it was."""
+    """A view of the array that refuses writes; the array itself stays as writable as it was."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -122,7 +122,7 @@ def test_the_errors_know_which_map_is_nearer_the_truth(
     pytest.importorskip("skimage")
     Image.fromarray(np.uint8(255) * (truth > 0.5)).save(tmp_path / "mask.png")
     Image.fromarray(np.zeros((96, 128, 3), np.uint8)).save(tmp_path / "photo.png")
-    options = replace(options, mask=(tmp_path / "mask.png",), image=tmp_path / "photo.png")
+    options = replace(options, mask=((tmp_path / "mask.png",),), image=tmp_path / "photo.png")
     errors = measure(options, capsys, 3 * blurred, 2 * truth + 1, truth)["errors"]
     for metric in ("rmse", "mbe", "eps_acc", "whdr"):
         assert errors["after"][metric] == pytest.approx(0, abs=1e-6)
@@ -173,6 +173,36 @@ def test_maps_without_a_common_pixel_are_refused(
         run(options)
 
 
+@pytest.mark.parametrize("name", ["BEFORE", "AFTER"])
+def test_a_constant_map_cannot_be_aligned(
+    options: CompareOptions, truth: np.ndarray, name: str
+) -> None:
+    maps = (np.ones_like(truth), 2 * truth)
+    before, after = maps if name == "BEFORE" else maps[::-1]
+    np.save(options.before, before)
+    np.save(options.after, after)
+    with pytest.raises(ValueError, match=f"{name} is constant"):
+        run(options)
+
+
+def test_an_empty_mask_is_said_to_be(
+    options: CompareOptions,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    truth: np.ndarray,
+) -> None:
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "none.png")
+    Image.fromarray(np.uint8(255) * (truth > 0.5)).save(tmp_path / "box.png")
+    files = (tmp_path / "none.png", tmp_path / "box.png")
+    found = measure(replace(options, mask=(files,)), capsys, truth, truth)
+    assert found["stated"]["masks"] == "The mask none is empty."
+
+
+def test_a_mask_without_a_file_is_a_usage_error(options: CompareOptions) -> None:
+    with pytest.raises(UsageError, match="--mask needs files"):
+        run(replace(options, mask=((),)))
+
+
 def test_a_missing_file_is_named(options: CompareOptions, truth: np.ndarray) -> None:
     np.save(options.before, truth)
     with pytest.raises(FileNotFoundError, match=r"after\.npy"):
@@ -193,7 +223,7 @@ def test_the_command_line_is_the_options() -> None:
     assert tyro.cli(CompareOptions, args=words) == CompareOptions(
         Path("a.exr"),
         Path("b.png"),
-        mask=(Path("m1.png"), Path("m2.png")),
+        mask=((Path("m1.png"), Path("m2.png")),),
         truth=Path("t.exr"),
         out=Path("r.html"),
     )

@@ -40,6 +40,17 @@ def test_results_of_an_earlier_run_are_no_photos(tmp_path: Path) -> None:
     assert names_of(find_photos([str(tmp_path)])) == ["a.png"]
 
 
+def test_a_project_folder_means_its_images(tmp_path: Path) -> None:
+    touch(tmp_path, "images/cam/a.jpg", "depth/a.png", "init/a.png", "instances/a.png")
+    found = find_photos([str(tmp_path)])
+    assert (found.root, names_of(found)) == (tmp_path / "images", ["cam/a.jpg"])
+    assert str(tmp_path / "images") in found.notes[0]
+    touch(tmp_path, "own.png")
+    found = find_photos([str(tmp_path)])
+    assert found.root == tmp_path, "with photos of its own it is a folder of photos"
+    assert found.notes == ()
+
+
 def test_a_pattern_is_rooted_where_its_wildcards_begin(tmp_path: Path) -> None:
     touch(tmp_path, "x/1/a.png", "x/2/a.png", "y/1/a.png", "x/1/a.txt")
     assert names_of(find_photos([str(tmp_path / "x" / "*" / "*")])) == ["1/a.png", "2/a.png"]
@@ -113,6 +124,25 @@ def test_a_full_name_yields_no_new_clash() -> None:
 
 PARTS = st.text(alphabet="abA.", min_size=1, max_size=4).map(lambda text: f"x{text}")
 NAMES = st.lists(st.tuples(PARTS, st.sampled_from([".jpg", ".png", ".PNG"])), min_size=1)
+OWN = (
+    *("config.json", "manifest.jsonl", "manifest.1-of-2.jsonl", "summary.json"),
+    *("summary.2-of-2.json", "depth.exr", "depth.png", "depth.pfm.json", "layers.exr"),
+    *("layers.npz", "mask_0.png", "mask_12.png", "confidence.png", "preview.png"),
+)
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_no_result_is_where_the_program_writes_a_file_of_its_own(own: str) -> None:
+    photos = photos_named(f"{own}.png", f"{own.upper()}.jpg", "a.jpg", f"a/{own}.png", f"{own}/b.x")
+    names = result_names(photos)
+    assert len({name.casefold() for name in names.values()}) == len(photos.files)
+    parts = {part.casefold() for name in names.values() for part in name.split("/")}
+    assert own.casefold() not in parts
+
+
+def test_a_result_may_be_called_like_one_that_was_renamed() -> None:
+    names = result_names(photos_named("config.json.png", "config.json_.png", "depth.png"))
+    assert list(names.values()) == ["config.json_", "config.json__", "depth"]
 
 
 @given(NAMES)

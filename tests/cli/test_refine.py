@@ -16,9 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crispdepth.api import FORMATS
+from crispdepth.cli import refine
+from crispdepth.cli.inputs import OWN_NAMES
 from crispdepth.cli.main import main
+from crispdepth.cli.refine import result_files
 from crispdepth.io.atomic import TEMP_PREFIX
 from crispdepth.io.depths import read_depth
+from crispdepth.io.images import write_image
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Scene = Callable[..., None]
@@ -35,6 +40,11 @@ SET = [
 def manifest(folder: Path) -> list[dict[str, Any]]:
     paths = sorted(folder.glob("manifest*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
+
+
+def photos_done(folder: Path) -> list[str]:
+    """The photos of which the manifest says that they are done."""
+    return [record["input"] for record in manifest(folder) if record["status"] == "done"]
 
 
 def tree(folder: Path) -> list[str]:
@@ -93,10 +103,164 @@ def test_one_depth_file_and_its_sidecar(run: Run, scene: Scene, tmp_path: Path) 
     (result,) = json.loads(done.stdout)["results"]
     assert result["outputs"] == ["made/x.pfm", "made/x.pfm.json"]
     assert read_depth(tmp_path / "made" / "x.pfm").depth.kind == "depth"
-    refused = run("refine", *ONE, "-o", "made/x.pfm")
+    refused = run("refine", *ONE, "-o", "made/x.pfm", "--json")
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
+    summary = json.loads(refused.stdout)
+    assert (summary["done"], summary["failed"], summary["interrupted"]) == (0, 1, False)
+    assert "--overwrite" in summary["results"][0]["error"]
     assert run("refine", *ONE, "-o", "made/x.pfm", "--overwrite", "-q").stderr == ""
+
+
+def test_an_interrupted_single_file_has_a_summary_too(
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*inputs: object) -> None:
+        raise KeyboardInterrupt
+
+    scene("a")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(refine, "_refine_into_file", interrupted)
+    assert main(["refine", *ONE, "-o", "x.npy", "--json"]) == 130
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["interrupted"], summary["results"]) == (True, [])
+
+
+def test_an_unrelated_file_in_the_place_of_the_sidecar_is_not_replaced(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    notes = tmp_path / "mine.npy.json"
+    notes.write_text("precious")
+    refused = run("refine", *ONE, "-o", "mine.npy")
+    assert refused.returncode == 1
+    assert "mine.npy.json" in refused.stderr
+    assert notes.read_text() == "precious"
+    assert not (tmp_path / "mine.npy").exists()
+
+
+def test_results_of_other_settings_are_never_taken_for_done(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    soft = Image.fromarray(np.tile(np.linspace(0, 255, 32).astype(np.uint8), (24, 1)))
+    soft.save(tmp_path / "masks" / "a.png")
+    np.save(tmp_path / "depths" / "a.npy", np.load(tmp_path / "depths" / "a.npy") * 40)
+    command = ("refine", *ONE, "--depth-unit", "m", "-o", "out")
+    first = tmp_path / "out" / "a" / "depth.exr"
+    assert run(*command, "--formats", "exr").returncode == 0
+    of_soft_masks = first.read_bytes()
+    assert run(*command, "--formats", "exr,png", "--hard-masks").returncode == 1, "no PNG fits"
+    assert first.read_bytes() != of_soft_masks
+    again = json.loads(run(*command, "--formats", "exr", "--json").stdout)
+    assert (again["done"], again["skipped"]) == (1, 0)
+    assert first.read_bytes() == of_soft_masks
+
+
+def test_no_file_of_other_settings_or_other_input_stays(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    command = ("refine", *ONE, "--depth-unit", "m", "-o", "out")
+    folder = tmp_path / "out" / "a"
+    assert run(*command, "--formats", "exr,npy,png,masks").returncode == 0
+    assert run(*command, "--formats", "exr,npy").returncode == 0
+    exr, npy = (["depth.exr", "depth.exr.json"], ["depth.npy", "depth.npy.json"])
+    png = ["depth.png", "depth.png.json"]
+    assert tree(folder) == [*exr, *npy, *png, "mask_0.png"], "the same, in other formats"
+    assert run(*command, "--formats", "exr", "--hard-masks").returncode == 0
+    assert tree(folder) == exr
+    assert run(*command, "--hard-masks").returncode == 0
+    assert tree(folder) == SET
+    np.save(tmp_path / "depths" / "a.npy", np.load(tmp_path / "depths" / "a.npy") * 40)
+    assert "There is no depth.png" in run(*command, "--hard-masks").stderr
+    assert tree(folder) == [name for name in SET if name not in png]
+
+
+def test_a_failure_says_that_older_results_are_there_and_keeps_them(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    command = ("refine", *ONE, "-o", "out", "--formats", "exr", "--json")
+    assert run(*command).returncode == 0
+    depth = tmp_path / "depths" / "a.npy"
+    whole = depth.read_bytes()
+    depth.write_bytes(whole[:-100])
+    (result,) = json.loads(run(*command).stdout)["results"]
+    assert f"{tmp_path / 'out' / 'a'} still holds files of an earlier run" in result["error"]
+    assert tree(tmp_path / "out" / "a") == ["depth.exr", "depth.exr.json"]
+
+
+def test_every_file_of_a_result_is_foreseen(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("a")
+    assert run("refine", *ONE, "-o", "out", "--formats", ",".join(FORMATS)).returncode == 0
+    folder = tmp_path / "out" / "a"
+    foreseen = result_files(folder, FORMATS, masks=1)
+    assert sorted(file.name for file in foreseen) == tree(folder)
+    own = [file.name for file in (*foreseen, *(tmp_path / "out").glob("*.*"))]
+    assert all(OWN_NAMES.fullmatch(name) for name in own)
+    assert {"config.json", "manifest.jsonl", "summary.json"} <= set(own)
+
+
+def test_photos_called_like_files_of_a_result(run: Run, scene: Scene, tmp_path: Path) -> None:
+    scene("config.json", "a", "a/depth.exr")
+    finished = run("refine", *FOLDERS, "--formats", "exr")
+    assert finished.returncode == 0, finished.stderr
+    assert results(tmp_path / "out") == ["a", "a/depth.exr_", "config.json_"]
+
+
+def test_the_polarity_of_a_mask_is_in_its_name_for_standard_input_too(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "dynamic_mask_a.png")
+    rest = ("--depth", "depths/a.npy", "--mask", "dynamic_mask_a.png", "--formats", "masks")
+    photo = (tmp_path / "photos" / "a.png").read_bytes()
+    piped = run("refine", "-", *rest, "-o", "out", stdin=photo)
+    assert "white = ignore" in piped.stderr
+    assert run("refine", "photos/a.png", *rest, "-o", "out").returncode == 0
+    made = (tmp_path / "out" / name / "mask_0.png" for name in ("a", "stdin"))
+    assert len({file.read_bytes() for file in made}) == 1
+
+
+def test_a_project_folder_means_its_images_and_that_is_said(
+    run: Run, scene: Scene, tmp_path: Path
+) -> None:
+    scene("a")
+    (tmp_path / "photos").rename(tmp_path / "images")
+    finished = run("refine", ".", "--depth", "depths", "--mask", "masks", "--formats", "exr")
+    assert finished.returncode == 0
+    assert results(tmp_path / "refined") == ["a"]
+    assert f"photos: the photos are those in {tmp_path / 'images'}" in finished.stderr
+
+
+@pytest.mark.parametrize("out", ["out", "x.png"])
+def test_a_png_scale_that_scales_nothing_is_told(
+    run: Run, scene: Scene, tmp_path: Path, out: str
+) -> None:
+    scene("a")
+    command = ("refine", *ONE, "--png-scale", "0.01", "-o", out)
+    assert "--png-scale is unused" in run(*command).stderr
+    meant = run(*command, "--depth-unit", "m", "--overwrite")
+    assert meant.returncode == 0
+    assert "unused" not in meant.stderr
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_damaged_photo_is_named_once(run: Run, scene: Scene, tmp_path: Path, bits: int) -> None:
+    scene("a")
+    photo = tmp_path / "photos" / "a.png"
+    if bits == 16:
+        deep = np.random.default_rng(0).integers(0, 65535, (24, 32, 3), np.uint16)
+        write_image(photo, deep)
+    photo.write_bytes(photo.read_bytes()[:-40])
+    stderr = run("refine", *ONE, "-o", "out", "-q").stderr
+    assert stderr.startswith("error: a.png: the photo is truncated")
+    assert stderr.count("a.png") == 1
+    assert len(stderr.splitlines()) == 1
 
 
 def test_a_photo_from_standard_input(run: Run, scene: Scene, tmp_path: Path) -> None:
@@ -126,10 +290,9 @@ def test_a_bad_file_costs_only_itself(run: Run, scene: Scene, tmp_path: Path) ->
     assert "32 x 24" in errors[1]
     assert "Traceback" not in done.stderr
     assert [record["status"] for record in manifest(tmp_path / "out")] == [
-        "done",
-        "failed",
-        "failed",
-        "done",
+        *("started", "done"),
+        *("failed", "failed"),
+        *("started", "done"),
     ]
     photo.write_bytes(good)
     mask.write_bytes((tmp_path / "masks" / "a.png").read_bytes())
@@ -165,6 +328,15 @@ USAGE = [
     (("photos", "--formats", "exr,tiff"), "tiff"),
     (("photos", "--shard", "2/1"), "--shard"),
     (("photos", "-o", "x.tif"), "x.tif"),
+    (("photos", "-o", "notes.txt"), "is a file; name a folder"),
+    (("project", "--depth", "depths", "-o", "project/images"), "folder of the photos"),
+    (("photos/a.png", "--png-scale", "0"), "--png-scale is a number above 0"),
+    (("photos/a.png", "--depth-scale", "-1"), "--depth-scale is a number above 0"),
+    (("photos/a.png", "--depth-scale", "nan"), "--depth-scale is a number above 0"),
+    (("photos/a.png", "--png-scale", "0.01", "-o", "x.exr"), "none is written"),
+    (("photos/a.png", "--png-scale", "0.01", "--formats", "exr"), "none is written"),
+    (("photos/a.png", "--formats", "exr", "-o", "x.exr"), "--formats is for a folder"),
+    (("photos/a.png", "--mask"), "--mask needs files"),
     (("photos", "-o", "photos"), "folder of the photos"),
     (("-", "photos/a.png", "--depth", "depths/a.npy"), "one photo"),
     (("-",), "one photo"),
@@ -179,6 +351,9 @@ FAILURES = [
     (("photos", "--depth", "depths", "--mask", "nowhere"), "nowhere"),
     (("photos", "--depth", "depths/a.npy"), "2 photos"),
     (("lone/photos/a.png", "--depth", "depths/a.npy"), "transparency"),
+    (("clear.png", "--depth", "depths/a.npy"), "alpha channel is constant"),
+    (("photos/a.png", "--depth", "depths/a.npy", "-o", "notes.txt/out"), "is a file; choose"),
+    (("photos/a.png", "--depth", "wide.npy", "--mask", "masks/a.png"), "wide.npy, masks/a.png"),
     (("photos/a.png", "--depth", "photos/b.png", "--mask", "masks/a.png"), "photos/b.png"),
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "photos/a.png/out"), "photos/a.png"),
     (("photos/a.png", "--depth", "wide.npy", "--mask", "masks/a.png"), "64 x 24"),
@@ -203,6 +378,9 @@ def test_mistakes_are_explained_and_write_nothing(
     scene("a", "b")
     (tmp_path / "empty").mkdir()
     shutil.copytree(tmp_path / "photos", tmp_path / "lone" / "photos")
+    (tmp_path / "project" / "images").mkdir(parents=True)
+    (tmp_path / "notes.txt").touch()
+    Image.fromarray(np.full((24, 32, 4), 255, np.uint8)).save(tmp_path / "clear.png")
     np.save(tmp_path / "wide.npy", np.ones((24, 64), np.float32))
     np.save(tmp_path / "flat.npy", np.ones((24, 32), np.float32))
     np.save(tmp_path / "none.npy", np.zeros((24, 32), np.float32))
@@ -305,8 +483,7 @@ def test_shards_together_do_everything_once(run: Run, scene: Scene, tmp_path: Pa
     command = ("refine", *FOLDERS, "--formats", "exr")
     for shard in ("1/2", "2/2"):
         assert run(*command, "--shard", shard).returncode == 0
-    records = manifest(tmp_path / "out")
-    assert sorted(record["input"] for record in records) == [
+    assert sorted(photos_done(tmp_path / "out")) == [
         "a.png",
         "b.png",
         "c.png",
@@ -323,9 +500,10 @@ def test_patterns_and_lists(run: Run, scene: Scene, tmp_path: Path) -> None:
     rest = ("--depth", "depths", "--mask", "masks", "--formats", "exr")
     assert run("refine", "photos/[ab].png", *rest, "-o", "globbed").returncode == 0
     assert results(tmp_path / "globbed") == ["a", "b"]
-    (tmp_path / "photos" / "list.txt").write_text("# some\nsub/c.png\na.png\na.png\ngone.png\n")
+    lines = "# some\nsub/c.png\na.png\na.png\ngone.png\nno/b.png\n"
+    (tmp_path / "photos" / "list.txt").write_text(lines)
     listed = run("refine", "photos/list.txt", *rest, "-o", "listed")
-    assert listed.returncode == 3, "a line that names nothing costs only itself"
+    assert listed.returncode == 3, "lines that name nothing cost only themselves"
     assert results(tmp_path / "listed") == ["a", "sub/c"]
 
 
@@ -360,30 +538,34 @@ def test_an_interrupted_batch_continues(
     scene(*names)
     command = ("refine", *FOLDERS, "--formats", "exr,masks,preview")
     with subprocess.Popen(
-        [sys.executable, "-m", "crispdepth", *command],
+        [sys.executable, "-m", "crispdepth", *command, "--json"],
         cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as started:
         first = tmp_path / "out" / "manifest.jsonl"
-        wait_for(lambda: first.is_file() and first.stat().st_size > 0, started)
+        wait_for(lambda: first.is_file() and b'"done"' in first.read_bytes(), started)
         started.send_signal(number)
-        _, stderr = started.communicate(timeout=60)
+        stdout, stderr = started.communicate(timeout=60)
     if number == signal.SIGKILL:
         assert started.returncode == -number
     else:
         assert started.returncode == 130
         assert b"the same command does the rest" in stderr
         assert b"Traceback" not in stderr
+        printed = json.loads(stdout)
+        assert printed["interrupted"]
+        assert printed["done"] == len(photos_done(tmp_path / "out"))
+        assert printed == json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
         assert not list(tmp_path.rglob(f"{TEMP_PREFIX}*")), "nothing half-written stays"
-    kept = {record["input"] for record in manifest(tmp_path / "out")}
+    kept = photos_done(tmp_path / "out")
     assert 0 < len(kept) < len(names)
     for file in (tmp_path / "out").rglob("depth.exr"):
         assert read_depth(file).depth.size == (24, 32), "whatever is there is whole"
 
-    done = run(*command, "--json")
-    assert done.returncode == 0
-    summary = json.loads(done.stdout)
+    again = run(*command, "--json")
+    assert again.returncode == 0
+    summary = json.loads(again.stdout)
     assert (summary["skipped"], summary["done"]) == (len(kept), len(names) - len(kept))
     assert results(tmp_path / "out") == names
     assert not list(tmp_path.rglob(f"{TEMP_PREFIX}*"))
@@ -416,6 +598,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     done = run("refine", *ONE, "-o", "out")
     assert done.returncode == 1
     assert "ermission denied" in done.stderr
+    assert "choose another output folder" in done.stderr
 
 
 def test_photos_that_cannot_be_written_are_only_read(
@@ -436,6 +619,7 @@ def test_photos_that_cannot_be_written_are_only_read(
 def test_memory_does_not_grow_over_a_long_batch(run: Run, scene: Scene, tmp_path: Path) -> None:
     scene(*(f"p{i:03}" for i in range(300)))
     assert run("refine", *FOLDERS, "-q").returncode == 0
-    peaks = [record["peak_rss_mb"] for record in manifest(tmp_path / "out")]
+    records = manifest(tmp_path / "out")
+    peaks = [record["peak_rss_mb"] for record in records if record["status"] == "done"]
     assert len(peaks) == 300
     assert peaks[-1] - peaks[20] < 8

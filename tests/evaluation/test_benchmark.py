@@ -50,6 +50,14 @@ def rescaled(image: Any, inverse: Float32Map, masks: MaskSet) -> Float32Map:
     return 2 * inverse + 32
 
 
+def noisy(image: Any, inverse: Float32Map, masks: MaskSet) -> Float32Map:
+    return perfect(image, inverse, masks) + 0.01 * inverse
+
+
+def scrambled(image: Any, inverse: Float32Map, masks: MaskSet) -> Float32Map:
+    return np.random.default_rng(0).permuted(inverse)
+
+
 def flat(image: Any, inverse: Float32Map, masks: MaskSet) -> Float32Map:
     return np.zeros_like(inverse)
 
@@ -65,6 +73,8 @@ def test_a_perfect_method_has_no_error_and_worsens_nothing() -> None:
         assert numbers[metric] == pytest.approx(0, abs=1e-9)
     assert numbers["r3"] == math.inf
     assert numbers["mask_recall"] == pytest.approx(1)
+    assert numbers["boundary_f1"] == pytest.approx(1)
+    assert (numbers["ord"], numbers["d3r"]) == (0, 0)
 
 
 def test_the_initial_depth_changes_nothing_so_its_r3_is_undefined() -> None:
@@ -98,6 +108,18 @@ def test_the_norm_of_the_truth_scales_the_errors() -> None:
     assert plain["rmse"] == pytest.approx(by_max["rmse"])  # the nearest point is at 1 m
     assert by_range["rmse"] == pytest.approx(by_max["rmse"] / 0.75)
     assert by_range["whdr"] == by_max["whdr"]
+
+
+def test_what_compares_ratios_does_not_depend_on_the_norm_of_the_truth() -> None:
+    methods = {"scrambled": scrambled, "noisy": noisy}
+    metric, *normalised = (
+        run(methods, gt_norm=norm).pooled() for norm in ("none", "max", "minmax")
+    )
+    for key in ("mask_recall", "boundary_f1", "ord", "whdr", "d3r"):
+        assert any(metric[method][key] > 0 for method in methods), key
+        for other in normalised:
+            for method in methods:
+                assert other[method][key] == pytest.approx(metric[method][key])
 
 
 def test_a_sample_without_masks_counts_where_it_can() -> None:
@@ -170,7 +192,7 @@ def test_json_holds_every_number_and_no_nan() -> None:
 def test_the_report_shows_the_pooled_numbers() -> None:
     benchmark = run({"initial": initial})
     shown = metric_table(benchmark)
-    assert {column.key for column in shown.columns} == set(shown.rows["initial"])
+    assert {column.key for column in shown.columns} | {"r3_mean"} == set(shown.rows["initial"])
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 3), np.float32), np.full(SIZE, np.nan, np.float32)])

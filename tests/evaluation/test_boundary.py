@@ -1,5 +1,6 @@
 import math
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage import feature
 
 from crispdepth.evaluation.boundary import (
     RATIO_THRESHOLDS,
@@ -394,3 +396,17 @@ def test_a_boundary_that_is_not_there_cannot_be_found() -> None:
     assert math.isnan(boundary_f1(scene(), np.ones(SIZE), EVERYWHERE))
     assert math.isnan(boundary_f1(scene(), scene(), ~EVERYWHERE))
     assert math.isnan(mask_recall(scene(), EVERYWHERE))
+
+
+@pytest.mark.parametrize(
+    ("variant", "low", "high"), [("current", 0.15, 0.3), ("v0.9", 0.1, 0.2), ("paper", 0.15, 0.3)]
+)
+def test_edges_are_those_of_the_published_canny(
+    variant: EdgeVariant, low: float, high: float
+) -> None:
+    smooth = ndimage.gaussian_filter(random_map(7), 2)
+    unit = ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
+    canny: Callable[..., Mask] = feature.canny
+    expected = canny(unit, sigma=2**0.5, low_threshold=low, high_threshold=high)
+    assert expected.any()
+    np.testing.assert_array_equal(edges(3 * smooth + 1, EVERYWHERE, variant=variant).mask, expected)

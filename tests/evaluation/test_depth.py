@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from skimage.segmentation import slic
 
 from crispdepth.evaluation.depth import (
     R3Counts,
@@ -254,3 +255,43 @@ def test_ordinal_errors_name_the_extra_they_need(
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(ImportError, match=r'pip install "crispdepth\[bench\]"'):
         metric(scene(), scene(), EVERYWHERE)
+
+
+def test_ord_is_its_definition_pair_by_pair() -> None:
+    """Three random partners a centre, order by a ratio of 1.03, ties of the truth left out."""
+
+    def order(a: float, b: float) -> int:
+        return int(a / b > 1.03) - int(b / a > 1.03)
+
+    target, prediction = random_map(1).ravel(), random_map(2).ravel()
+    centres = np.arange(0, target.size, 97)
+    partners = np.random.default_rng(5).choice(centres, size=(3, centres.size))
+    errors = [
+        abs(order(target[i], target[j]) - order(prediction[i], prediction[j]))
+        for row in partners
+        for i, j in zip(centres, row, strict=True)
+        if target[i] != target[j]
+    ]
+    found = ord_error(
+        prediction.reshape(SIZE),
+        target.reshape(SIZE),
+        EVERYWHERE,
+        superpixels=Superpixels(centres, np.zeros((0, 2), np.intp)),
+        seed=5,
+    )
+    assert found == pytest.approx(np.mean(errors))
+
+
+def test_superpixels_are_those_of_slic0() -> None:
+    """Compactness 20 on intensities of 0 to 100."""
+    target = scene() + 0.02 * random_map(3)
+    labels = slic(
+        target, n_segments=60, compactness=0.2, slic_zero=True, start_label=0, channel_axis=None
+    )
+    rows, columns = np.indices(SIZE)
+    centres = [
+        int(rows[labels == k].mean()) * SIZE[1] + int(columns[labels == k].mean())
+        for k in range(labels.max() + 1)
+    ]
+    found = find_superpixels(target, EVERYWHERE, count=60)
+    np.testing.assert_array_equal(found.centres, centres)

@@ -14,6 +14,7 @@ import pytest
 from crispdepth.io.atomic import (
     TEMP_PREFIX,
     atomic_path,
+    make_folder,
     read_bytes,
     remove_stale,
     write_bytes,
@@ -183,3 +184,20 @@ def test_reading_says_what_is_wrong(tmp_path: Path) -> None:
         read_bytes(tmp_path / "empty")
     with pytest.raises(OSError, match="Cannot read"):
         read_bytes(tmp_path / ("a" * 256))
+
+
+def test_a_folder_is_made_with_those_it_is_in(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("file", "a folder is needed"), ("file/below", "is a file")]
+)
+def test_a_folder_that_cannot_be_made_is_named_with_advice(
+    tmp_path: Path, name: str, advice: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=rf"{tmp_path / name}; .*{advice}"):
+        make_folder(tmp_path / name)

@@ -287,3 +287,12 @@ def check_fuzz(read: Callable[[], Any]) -> None:
         assert read().values.ndim == 2
     except ValueError as error:
         assert str(error).startswith("fuzz")  # noqa: PT017 -- most examples raise, some do not
+
+
+def test_a_damaged_exr_is_an_error_and_nothing_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = exr(("", {"Z": np.random.default_rng(0).random((24, 32), np.float32)}))
+    with pytest.raises(ValueError, match=r"a\.exr .* truncated or damaged"):
+        decode(whole[: len(whole) // 2], "a.exr")
+    assert capsys.readouterr() == ("", "")

@@ -1,7 +1,7 @@
 """What the numbers of a depth file mean, and that they survive being written and read."""
 
 import json
-from collections.abc import Callable
+import os
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -294,6 +294,13 @@ def test_an_impossible_request_is_refused(flags: dict[str, Any]) -> None:
         read_depth(png(RAMP), **flags)
 
 
+@pytest.mark.parametrize("array", [RAMP.astype(np.float32), RAMP])
+def test_a_scale_is_said_whatever_the_numbers_are(array: NDArray[Any]) -> None:
+    got, stated = read_depth(encode_npy(array), scale=2.0, unit="relative")
+    assert got.values[1, 2] == 2 * float(array[1, 2])
+    assert "the stored numbers times 2" in stated
+
+
 def test_an_unknown_suffix_is_refused_with_the_list(tmp_path: Path, depth: DepthMap) -> None:
     with pytest.raises(ValueError, match=r"\.exr, \.png, \.npy or \.pfm"):
         write_depth(tmp_path / "a.jpg", depth)
@@ -329,46 +336,76 @@ def test_a_name_too_long_for_a_sidecar_is_read_and_not_written(
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("moment", [1, 2])
-def test_an_interrupted_rewrite_never_mixes_old_and_new(
-    tmp_path: Path, depth: DepthMap, monkeypatch: pytest.MonkeyPatch, moment: int
+def contents(folder: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()}
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4])
+def test_a_rename_that_fails_leaves_the_old_pair(
+    tmp_path: Path,
+    depth: DepthMap,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: int,
+    error: BaseException,
 ) -> None:
-    """Whatever file is being named when the run dies, what is there can be read rightly."""
+    """Two old files are set aside, two new ones are named: each of the four may fail."""
     path = tmp_path / "a.npy"
     write_depth(path, depth)
+    before = contents(tmp_path)
     renames = 0
-    rename: Callable[[Path, Path], Path] = Path.replace
+    rename = os.replace
 
-    def dying(source: Path, target: Path) -> Path:
+    def failing(source: Path, target: Path) -> None:
         nonlocal renames
         renames += 1
         if renames == moment:
-            raise KeyboardInterrupt
-        return rename(source, target)
+            raise error
+        rename(source, target)
 
-    monkeypatch.setattr(Path, "replace", dying)
-    other = replace(depth, kind="inverse_depth")
-    with pytest.raises(KeyboardInterrupt):
-        write_depth(path, other)
-    assert renames == moment
-    assert not path.exists()
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(type(error)):
+        write_depth(path, replace(depth, kind="inverse_depth"))
+    assert renames >= moment
+    assert contents(tmp_path) == before
 
 
-def test_a_full_disk_leaves_the_old_pair(
+def test_a_kill_between_two_renames_never_mixes_old_and_new(
     tmp_path: Path, depth: DepthMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each rename, what is there under its name can be read rightly."""
+    path, kinds = tmp_path / "a.npy", list[Kind | None]()
+    write_depth(path, depth)
+    rename = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        rename(source, target)
+        kinds.append(read_depth(path).depth.kind if path.exists() else None)
+
+    monkeypatch.setattr(os, "replace", watched)
+    other = replace(depth, kind="inverse_depth")
+    write_depth(path, other)
+    assert kinds == [None, None, None, "inverse_depth"]
+    assert_same_meaning(read_depth(path).depth, other)
+    assert len(contents(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Path, "write_bytes"), (os, "fsync")])
+def test_a_full_disk_leaves_the_old_pair(
+    tmp_path: Path, depth: DepthMap, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
 ) -> None:
     path = tmp_path / "a.npy"
     write_depth(path, depth)
-    before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
+    before = contents(tmp_path)
 
     def full(*args: object, **options: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(OSError, match=r"No space left on device while writing .*a\.npy; free"):
         write_depth(path, replace(depth, kind="inverse_depth"))
     monkeypatch.undo()
-    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
 
 
 @settings(deadline=None, max_examples=100)

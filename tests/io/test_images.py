@@ -1,5 +1,6 @@
 """Pictures of every kind become upright sRGB arrays, or a clear error."""
 
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -388,6 +389,15 @@ def whole_files() -> dict[str, bytes]:
 
 
 WHOLE = whole_files()
+
+
+def test_damaged_metadata_is_no_warning() -> None:
+    whole = opencv(colours(3, np.uint16), ".tiff")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match="damaged"):
+            read_image(whole[: len(whole) // 2])
+    assert told == []
 
 
 @pytest.mark.parametrize("read", READERS)

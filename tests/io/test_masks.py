@@ -1,3 +1,6 @@
+import io
+import tracemalloc
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,8 +16,8 @@ from crispdepth.io.masks import Layout, masks_from_alpha, read_masks
 from crispdepth.types import MaskRole, MaskSet
 
 WHITES: tuple[Literal["keep", "ignore"], ...] = ("keep", "ignore")
-SOFT = np.array([[0, 3, 40, 128], [254, 255, 255, 9], [0, 0, 0, 1]], np.uint8)
-LABELS = np.array([[0, 1, 1, 1], [0, 2, 2, 7], [0, 0, 2, 7]], np.uint8)
+SOFT = np.array([[0, 3, 40, 128, 128], [254, 255, 255, 9, 7], [0, 0, 0, 1, 0]], np.uint8)
+LABELS = np.array([[0, 1, 1, 1, 1], [0, 2, 2, 7, 0], [0, 0, 2, 7, 7]], np.uint8)
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -88,7 +91,7 @@ def test_a_jpeg_mask_keeps_its_noise(tmp_path: Path) -> None:
 
 
 def test_alpha_that_varies_is_the_mask(tmp_path: Path) -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    colours = np.random.default_rng(0).integers(0, 256, (*SOFT.shape, 3)).astype(np.uint8)
     for path in (
         save(tmp_path / "rgba.png", np.dstack([colours, SOFT])),
         save(tmp_path / "rgba.webp", np.dstack([colours, SOFT])),
@@ -270,7 +273,7 @@ def test_the_opposite_of_several_files_is_what_none_of_them_covers(tmp_path: Pat
 
 def test_files_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
     files = [save(tmp_path / "1.a.png", SOFT), save(tmp_path / "1.b.png", SOFT.T.copy())]
-    with pytest.raises(ValueError, match=r"1\.a\.png is \(3, 4\) and .*1\.b\.png is \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"1\.a\.png is \(3, 5\) and .*1\.b\.png is \(5, 3\)"):
         read_masks(files)
 
 
@@ -289,7 +292,9 @@ def test_float_arrays_are_one_mask_or_a_stack(
         masks = read_masks([path]).masks
         assert masks.names == names
         assert masks.values.dtype == np.float32
-        np.testing.assert_array_equal(masks.values, array.reshape(-1, 3, 4).astype(np.float32))
+        np.testing.assert_array_equal(
+            masks.values, array.reshape(-1, *SOFT.shape).astype(np.float32)
+        )
 
 
 def test_a_stack_of_integers_is_a_stack_of_masks(tmp_path: Path) -> None:
@@ -322,10 +327,11 @@ def test_a_coloured_picture_is_no_soft_mask(tmp_path: Path) -> None:
         (np.array([[np.nan, 1]]), r"float mask is in"),
         (np.array([[-0.1, 1]]), r"float mask is in"),
         (np.zeros(4), r"has shape \(4,\)"),
-        (np.zeros((2, 0, 3)), r"has shape \(2, 0, 3\)"),
+        (np.zeros((2, 3, 5, 4)), r"has shape \(2, 3, 5, 4\)"),
+        (np.zeros((2, 0, 3)), r"announces an impossible size of 3 x 0 pixels"),
         (np.array([[1j, 0]]), r"holds complex128 values"),
         (np.array([["a"]]), r"holds <U1 values"),
-        (np.array([[None]]), r"not a whole"),
+        (np.array([[None]]), r"holds object values"),
     ],
 )
 def test_arrays_that_are_no_masks_are_refused(
@@ -338,7 +344,7 @@ def test_arrays_that_are_no_masks_are_refused(
 
 def test_several_arrays_need_one_called_masks(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=SOFT, y=SOFT)
-    with pytest.raises(ValueError, match=r"\['x', 'y'\]; call the array of masks 'masks'"):
+    with pytest.raises(ValueError, match=r"\['x', 'y'\]; call the one meant 'masks'"):
         read_masks([tmp_path / "a.npz"])
 
 
@@ -357,6 +363,96 @@ def test_bytes_that_are_no_mask_end_in_an_error_that_names_the_file(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         read_masks([tmp_path / "none.png"])
+
+
+Meaning = Literal["soft", "deep", "ones", "labels", "bool", "grey rgb", "colours", "alpha"]
+MEANINGS: dict[Meaning, NDArray[Any]] = {
+    "soft": SOFT,
+    "deep": SOFT.astype(np.uint16) * 200,
+    "ones": (SOFT > 100).astype(np.uint8),
+    "labels": LABELS,
+    "bool": SOFT > 100,
+    "grey rgb": np.dstack([SOFT] * 3),
+    "colours": np.array(PALETTE, np.uint8).reshape(-1, 3)[LABELS],
+    "alpha": np.dstack([LABELS, SOFT, LABELS, SOFT]),
+}
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("meaning", get_args(Meaning))
+def test_an_array_means_what_its_files_mean(
+    tmp_path: Path, meaning: Meaning, layout: Layout
+) -> None:
+    array = MEANINGS[meaning]
+    picture, numbers = save(tmp_path / "mask0.png", array), tmp_path / "mask0.npy"
+    np.save(numbers, array)
+    sources: list[Any] = [picture.read_bytes(), numbers, numbers.read_bytes(), array]
+    if (meaning, layout) == ("colours", "soft"):
+        for source in (picture, *sources):
+            with pytest.raises(ValueError, match=r"mask0.* is coloured"):
+                read_masks([source], layout=layout)
+        return
+    expected = read_masks([picture], layout=layout)
+    for source in sources:
+        found = read_masks([source], layout=layout)
+        np.testing.assert_array_equal(found.masks.values, expected.masks.values)
+        assert found.masks.names == expected.masks.names
+        assert len(found.notes) == len(expected.notes)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64, ">u2", np.int8])
+def test_labels_may_be_integers_of_any_width(dtype: str) -> None:
+    expect_labels(read_masks([LABELS.astype(dtype)]).masks, ["1", "2", "7"], [1, 2, 7])
+
+
+def test_a_single_channel_is_no_stack_of_columns() -> None:
+    (mask,) = read_masks([SOFT[..., None]]).masks.values
+    np.testing.assert_array_equal(mask, SOFT)
+
+
+def test_files_bytes_and_arrays_may_be_mixed(tmp_path: Path) -> None:
+    path = save(tmp_path / "012.cat.png", SOFT)
+    masks = read_masks([path, SOFT / 255, path.read_bytes(), LABELS]).masks
+    assert masks.names == ("cat", "mask1", "mask2", "mask3.1", "mask3.2", "mask3.7")
+    np.testing.assert_allclose(masks.values[:3], np.stack([SOFT / 255] * 3), atol=1e-7)
+
+
+def write_npz_bomb(path: Path, shape: tuple[int, ...]) -> None:
+    """An NPZ of a few kilobytes with an array ``masks`` that announces far more zeros."""
+    header = io.BytesIO()
+    facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("masks.npy", header.getvalue() + bytes(1 << 22))
+
+
+@pytest.mark.parametrize("shape", [(50_000, 50_000), (1000, 1000, 1000)])
+def test_an_npz_that_announces_too_much_is_refused_before_it_is_unpacked(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    write_npz_bomb(tmp_path / "mask.npz", shape)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"mask\.npz.*announces.*300 million"):
+        read_masks([tmp_path / "mask.npz"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_only_the_masks_of_an_npz_are_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "mask.npz"
+    np.savez_compressed(path, masks=SOFT, image=np.zeros((3000, 3000), np.uint8))
+    tracemalloc.start()
+    np.testing.assert_array_equal(values(path), SOFT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000 * 3000 / 2
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_an_alpha_channel_that_is_constant_is_no_mask(level: float) -> None:
+    with pytest.raises(ValueError, match=r"No mask was given, and .* opaque everywhere"):
+        masks_from_alpha(np.full((3, 5), level, np.float32))
 
 
 def test_the_alpha_of_a_photo_is_its_mask() -> None:

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crispdepth.io.match import (
-    MASK_RULES,
-    match_depths,
-    match_masks,
-    without_companions,
-)
+from crispdepth.io.match import match_depths, match_masks, without_companions
+from crispdepth.io.naming import MASK_RULES
 
 Touch = Callable[..., list[Path]]
 
@@ -115,6 +111,8 @@ def test_a_file_given_for_one_photo_is_taken_whatever_its_name(
     assert match_masks(photos, tmp_path, mask).files == {photos[0]: (mask,)}
     assert match_masks(photos, tmp_path, mask).rules[photos[0]].white == "keep"
     assert match_masks(photos, tmp_path, inverted).rules[photos[0]].white == "ignore"
+    unnamed = [tmp_path / "-"]  # from standard input
+    assert match_masks(unnamed, tmp_path, inverted).rules[unnamed[0]].white == "ignore"
 
 
 def test_one_depth_file_for_several_photos_is_refused(touch: Touch, tmp_path: Path) -> None:
@@ -220,6 +218,38 @@ def test_the_report_counts_rules_and_names_what_is_left(touch: Touch, tmp_path: 
         "1/10 photos matched by rule dynamic_mask_stem.png (white = ignore)",
         "4/10 photos without a match: 6.jpg, 7.jpg, 8.jpg, 9.jpg",
     ]
+
+
+def test_the_report_shows_the_suffixes_that_were_found_and_the_folders(
+    touch: Touch, tmp_path: Path
+) -> None:
+    photos = touch("photos/a/1.jpg", "photos/b/1.jpg", "photos/b/2.jpg")
+    touch("depth/a/1.png", "depth/b/1.npy")
+    report = match_depths(photos, tmp_path / "photos", tmp_path / "depth").report()
+    assert report.splitlines() == [
+        "1/3 photos matched by rule stem.png",
+        "1/3 photos matched by rule stem.npy",
+        f"1/3 photos without a match: {Path('b', '2.jpg')}",
+    ]
+
+
+def test_a_photo_in_a_folder_that_is_not_there_costs_only_itself(
+    touch: Touch, tmp_path: Path
+) -> None:
+    photos, masks = touch("a/1.jpg"), touch("a/1_mask.png")
+    missing = tmp_path / "gone" / "2.jpg"
+    matches = match_masks([*photos, missing], tmp_path, None)
+    assert matches.files == {photos[0]: tuple(masks)}
+    assert matches.unmatched == (missing,)
+    with pytest.raises(FileNotFoundError, match="No mask matches"):
+        match_masks([missing], tmp_path / "gone", None)
+
+
+def test_a_mask_that_is_taken_for_a_photo_is_hinted_at(touch: Touch, tmp_path: Path) -> None:
+    photos = touch("1.jpg", "1.png")
+    touch("1_depth.png")
+    with pytest.raises(ValueError, match=r"fits several photos.*no photo but a mask"):
+        match_depths(photos, tmp_path, None)
 
 
 def test_a_mask_that_fits_two_photos_is_refused(touch: Touch, tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ def scene(inside: BoolMap) -> Float32Map:
     return np.asarray(values, np.float32)
 
 
-def photo(inside: BoolMap) -> NDArray[np.uint8]:
+def photo(inside: BoolMap, noise: float = 5) -> NDArray[np.uint8]:
     rng = np.random.default_rng(0)
     colours = np.where(inside[..., None], [200, 80, 30], [40, 90, 160])
-    noisy = colours + rng.integers(-8, 9, (*inside.shape, 3))
-    return noisy.astype(np.uint8)
+    noisy = colours + rng.normal(0, noise, (*inside.shape, 3))
+    return noisy.clip(0, 255).astype(np.uint8)
 
 
 def rough(truth: Float32Map, sigma: float, shift: int = 0) -> Float32Map:
@@ -93,6 +93,24 @@ def test_behind_the_border_the_blur_is_gone(sigma: float, shift: int) -> None:
     assert after.mean() < 0.1 * np.abs(initial - truth)[behind].mean()
 
 
+@pytest.mark.parametrize("sigma", [1.5, 3.0])
+@pytest.mark.parametrize("missing", [np.s_[:40], np.s_[:, 30:60], np.s_[30:36]])
+def test_depth_that_is_missing_at_part_of_the_border_costs_only_that_part(
+    missing: slice | tuple[slice, slice], sigma: float
+) -> None:
+    """A sensor's shadow or a hole in its data is no sharp edge that speaks for the others."""
+    inside = disk(28)
+    truth = scene(inside)
+    initial = rough(truth, sigma)
+    valid = np.ones(SIZE, bool)
+    valid[missing] = False
+    depth = DepthMap(initial, "inverse_depth", valid=valid)
+    result = refine_depth(photo(inside), depth, MaskSet(inside[None]))
+    band = within(round(2 * sigma), inside) & valid
+    whole = np.abs(refined(initial, inside).depth.values - truth)[band].mean()
+    assert np.abs(result.depth.values - truth)[band].mean() < 1.25 * whole
+
+
 @pytest.mark.parametrize("inside", [disk(28), ~disk(28), bar(20), bar(3)])
 def test_depth_that_is_already_sharp_is_left_alone(inside: BoolMap) -> None:
     truth = scene(inside)
@@ -134,15 +152,21 @@ def test_pixels_move_away_from_the_other_layer_or_not_at_all(sigma: float, shift
     assert moved[~inside].max() <= 1e-5
 
 
+@pytest.mark.parametrize("noise", [5, 20, 30])
 @pytest.mark.parametrize("sigma", [0, 1.5, 4])
-def test_a_hole_filled_with_the_depth_around_it_gets_the_depth_behind(sigma: float) -> None:
+def test_a_hole_filled_with_the_depth_around_it_gets_the_depth_behind(
+    sigma: float, noise: float
+) -> None:
     """The usual failure of a network: it does not see the hole and gives it the object's depth."""
     hole = disk(4)
     inside = disk(38) & ~hole
     closed = scene(inside | hole)
     initial = rough(closed, sigma) if sigma else closed
     truth = scene(inside)
-    after = np.abs(refined(initial, inside).depth.values - truth)[hole]
+    result = refine_depth(
+        photo(inside, noise), DepthMap(initial, "inverse_depth"), MaskSet(inside[None])
+    )
+    after = np.abs(result.depth.values - truth)[hole]
     assert after.mean() < 0.1 * np.abs(initial - truth)[hole].mean()
 
 
@@ -193,6 +217,27 @@ def test_a_layer_continues_its_own_side_over_the_other(side: BoolMap) -> None:
     np.testing.assert_allclose(layer[beyond], own[beyond], atol=tolerance)
     assert layer.dtype == gate.dtype == np.float32
     assert 0 <= gate.min() <= gate.max() <= 1
+
+
+def test_a_layer_does_not_overshoot_what_it_continues() -> None:
+    """The slope of a small steep thing would leave the range of everything within some pixels."""
+    x = np.indices(SIZE)[1] + 0.5
+    inside = disk(10)
+    steep = np.where(inside, 5 + 0.15 * (x - 64), 2).astype(np.float32)
+    image = photo(inside).astype(np.float32) / np.float32(255)
+    layer, _ = ClassicalCompleter()(image, steep, inside.astype(np.float32))
+    assert layer.max() <= steep[inside].max() + 0.8
+    assert layer.min() >= steep[inside].min() - 0.8
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
+def test_the_nearer_side_takes_less_than_half_of_its_correction(sigma: float) -> None:
+    inside = disk(28)
+    image = photo(inside).astype(np.float32) / np.float32(255)
+    for side in (inside, ~inside):
+        mask = side.astype(np.float32)
+        _, gate = ClassicalCompleter()(image, rough(scene(inside), sigma), mask)
+        assert (gate[side].max() < 0.5) == side[48, 64]
 
 
 @pytest.mark.slow

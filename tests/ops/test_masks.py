@@ -1,8 +1,13 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import DTypeLike, NDArray
 
-from crispdepth.ops.masks import resize_masks
+from crispdepth.ops.masks import count_labels, instances_from_labels, resize_masks
 from crispdepth.types import MaskSet, Size
 
 DTYPES = [np.uint8, np.uint16, np.float32]
@@ -64,3 +69,39 @@ def test_no_masks_stay_no_masks() -> None:
 def test_another_aspect_is_refused_with_both_sizes() -> None:
     with pytest.raises(ValueError, match=r"16 x 24 pixels .* 24 x 16"):
         resize_masks(MaskSet(checker((16, 24), 3, np.uint8)[None]), (24, 16))
+
+
+@given(
+    st.sampled_from([np.uint8, np.uint16, np.uint32, np.int16]).flatmap(
+        lambda dtype: hnp.arrays(dtype, (6, 7), elements=st.integers(0, 5))
+    ),
+    st.floats(0, 1),
+)
+def test_an_instance_is_a_mask_if_it_covers_more_than_the_share(
+    labels: NDArray[np.uint32], share: float
+) -> None:
+    masks, ids, too_small = instances_from_labels(labels, share)
+    assert sorted({*ids, *too_small}) == sorted({*labels.ravel().tolist()} - {0})
+    assert masks.shape == (len(ids), 6, 7)
+    for mask, instance in zip(masks, ids, strict=True):
+        np.testing.assert_array_equal(mask, 255 * (labels == instance))
+        assert np.mean(mask > 0) > share
+    assert all(np.mean(labels == instance) <= share for instance in too_small)
+
+
+def test_an_instance_of_exactly_one_percent_is_too_small() -> None:
+    labels = np.zeros((10, 20), np.uint8)
+    labels[0, :2], labels[1, :3] = 7, 9
+    assert instances_from_labels(labels)[1:] == ((9,), (7,))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_labels_are_counted_in_less_memory_than_the_map(dtype: DTypeLike) -> None:
+    labels: NDArray[np.uint8] = np.full((4000, 5000), 200, dtype)
+    labels[-1, -1] = 3
+    tracemalloc.start()
+    ids, counts = count_labels(labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (ids.tolist(), counts.tolist()) == ([3, 200], [1, labels.size - 1])
+    assert peak < labels.size

@@ -12,7 +12,6 @@ from crispdepth.viz.colour import (
     colour_depth,
     colour_range,
     overlay_mask,
-    photo_rgb,
     signed_map,
 )
 
@@ -111,12 +110,6 @@ def test_a_limit_that_is_not_positive_is_refused(limit: float) -> None:
         signed_map(values, limit)
     with pytest.raises(ValueError, match="must be positive"):
         change_map(values, limit)
-
-
-def test_a_16_bit_photo_looks_like_its_8_bit_one() -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    assert np.array_equal(photo_rgb(photo.astype(np.uint16) * 257), photo)
-    assert np.array_equal(photo_rgb(photo), photo)
 
 
 def test_the_outline_runs_along_the_mask_and_leaves_the_rest_alone() -> None:

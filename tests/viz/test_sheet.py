@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from crispdepth.types import DepthMap, MaskSet, RefinedDepth
+from crispdepth.viz import sheet
 from crispdepth.viz.sheet import (
     Tile,
     boundary_closeups,
-    contact_sheet,
     fit,
     mask_boundary,
     outlined,
@@ -86,31 +86,12 @@ def test_enlarging_repeats_pixels_and_the_longer_side_fits() -> None:
     assert fit(np.zeros((1, 500, 3), np.uint8), 10).shape == (1, 10, 3)
 
 
-@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 3, 1), (3, 3, 1), (4, 3, 2), (7, 2, 4)])
-def test_a_sheet_has_as_many_rows_as_its_tiles_need(count: int, columns: int, rows: int) -> None:
-    red = np.full((50, 50, 3), (255, 0, 0), np.uint8)
-    sheet = contact_sheet([Tile("Ω <a>", red)] * count, columns, cell=100)
-    assert (sheet == (255, 0, 0)).all(-1).sum() == count * 100 * 100
-    single = contact_sheet([Tile("", red)], 1, cell=100)
-    assert sheet.shape[0] == rows * single.shape[0]
-
-
 def test_labels_do_not_run_into_the_next_column() -> None:
-    tiles = [
-        Tile("M" * 200, np.zeros((50, 50, 3), np.uint8)),
-        Tile("", np.zeros((50, 50, 3), np.uint8)),
-    ]
+    tiles = [Tile(label, np.zeros((100, 100, 3), np.uint8)) for label in ("M" * 200, "")]
     short = [Tile("", tile.image) for tile in tiles]
-    differs = (contact_sheet(tiles, 2, cell=100) != contact_sheet(short, 2, cell=100)).any((0, 2))
+    differs = (sheet._compose([tiles]) != sheet._compose([short])).any((0, 2))
     assert differs[:108].any()
     assert not differs[108:].any()
-
-
-def test_a_sheet_without_tiles_or_columns_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 tiles"):
-        contact_sheet([], 3)
-    with pytest.raises(ValueError, match="0 columns"):
-        contact_sheet([Tile("", np.zeros((2, 2, 3), np.uint8))], 0)
 
 
 @pytest.mark.parametrize("size", [(48, 64), (300, 200), (7, 90)])

@@ -8,13 +8,13 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from crispdepth.cli.errors import KNOWN_ERRORS, UsageError, one_line
-from crispdepth.io.match import White
+from crispdepth.io.naming import White
 
 Stamps: TypeAlias = tuple[tuple[str, int, int], ...]
 """Path, size and modification time in ns of files."""
@@ -47,20 +47,31 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Draft(NamedTuple):
+    """One job, read and computed; nothing is written yet."""
+
+    files: tuple[Path, ...]  # all that `write` may write
+    write: Callable[[], Outcome]
+
+
 @dataclass(frozen=True)
 class Record:
-    """What became of one photo: a line of the manifest."""
+    """A line of the manifest: that a photo's files are about to be written, or what became of it.
+
+    `skipped` is not written.
+    """
 
     input: str
-    status: Literal["done", "failed", "skipped"]  # `skipped` is not written
+    status: Literal["started", "done", "failed", "skipped"]
     seconds: float = 0.0
     peak_rss_mb: float | None = None  # of the whole process so far
     error: str = ""
     notes: tuple[str, ...] = ()
     folder: str = ""  # relative to the manifest's folder, as are the outputs
-    outputs: tuple[str, ...] = ()
+    outputs: dict[str, int] = field(default_factory=dict)  # size in bytes; started: 0
     hash: str = ""  # of the settings and of the content of every file read
-    settings: str = ""  # hash of the options and the version
+    settings: str = ""  # hash of the options that decide the values, and of the version
+    formats: str = ""  # hash of the options that decide what is written
     stamps: Stamps = ()  # of every file read
     time: float = 0.0  # when it was recorded, seconds since 1970
 
@@ -91,32 +102,67 @@ class Shard:
         return f"{stem}{part}{suffix}"
 
 
-class Manifest:
-    """What is done in one result folder: one JSON line per photo.
+class _Contents(NamedTuple):
+    """What is in the folder of one photo."""
 
-    A line is appended in a single write, and synced, once all files of its photo are in place.
+    last: Record
+    files: frozenset[str]  # all that was written there and not removed, relative to the manifest
+    hash: str  # what they are all made of; empty: of different things
+
+
+class Manifest:
+    """What is done in one result folder: two JSON lines per photo.
+
+    Each is appended in a single write, and synced: `started` before the first file of a photo is
+    written, `done` once all are in place. So a photo whose last line is not `done` is done again.
     A line torn by a crash is skipped when reading, and the next one starts on a new line.
     """
 
-    def __init__(self, folder: Path, shard: Shard, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shard: Shard,
+        settings: Mapping[str, object],
+        formats: Mapping[str, object],
+    ) -> None:
         """Read the manifests of all shards in ``folder``.
 
         Args:
             folder: the result folder; it exists.
             shard: whose manifest is appended to.
-            settings: JSON values that decide what the results are: options and version.
+            settings: JSON values that decide the values of results: options and version.
+            formats: JSON values that decide which files are written, and how.
         """
         self.folder = folder
         self.path = folder / shard.named("manifest", ".jsonl")
         self._settings = json.dumps(settings, sort_keys=True)
-        records = [
-            record
-            for path in folder.glob("manifest*.jsonl")
-            for record in _read_records(path)
-            if record.status == "done"
-        ]
-        # What was written last is what is there.
-        self._done = {record.folder: record for record in sorted(records, key=_time_of)}
+        self._formats = _digest(json.dumps(formats, sort_keys=True).encode())
+        self._before = self.path.stat().st_size if self.path.is_file() else 0
+        self._contents: dict[str, _Contents] = {}
+        manifests = folder.glob("manifest*.jsonl")
+        records = [record for path in manifests for record in _read_records(path)]
+        for record in sorted(records, key=_time_of):
+            self._learn(record)
+
+    def record(
+        self, job: Job, status: Literal["started", "done"], outputs: dict[str, int], **facts: Any
+    ) -> Record:
+        """A line about the files of a job; ``facts`` are other fields of the record."""
+        return Record(
+            job.name,
+            status,
+            folder=self.relative(job.folder),
+            outputs=outputs,
+            settings=self.settings(job),
+            formats=self._formats,
+            time=time.time(),
+            **facts,
+        )
+
+    def added(self) -> list[Record]:
+        """What became of the photos of this run, as far as it is written down."""
+        records = _read_records(self.path, self._before) if self.path.is_file() else ()
+        return [record for record in records if record.status != "started"]
 
     def relative(self, path: Path) -> str:
         """A path inside the result folder as the manifest writes it."""
@@ -130,11 +176,11 @@ class Manifest:
         Raises:
             OSError: a file of the job cannot be read.
         """
-        record = self._done.get(self.relative(job.folder))
-        if record is None:
+        there = self._contents.get(self.relative(job.folder))
+        if there is None or there.last.status != "done":
             return None
-        stamps = read_stamps(job)
-        if not all((self.folder / output).is_file() for output in record.outputs):
+        record, stamps = there.last, read_stamps(job)
+        if record.formats != self._formats or record.outputs != self.sizes(record.outputs):
             return None
         untouched = record.settings == self.settings(job) and record.stamps == stamps
         if not untouched and record.hash != self.hash(job):
@@ -143,23 +189,37 @@ class Manifest:
 
     def other_photo(self, job: Job) -> Path | None:
         """The photo, other than the job's own, whose results are in the job's folder."""
-        record = self._done.get(self.relative(job.folder))
-        if record is None or isinstance(job.photo, bytes) or not record.stamps:
+        there = self._contents.get(self.relative(job.folder))
+        if there is None or isinstance(job.photo, bytes) or not there.last.stamps:
             return None
-        other = Path(record.stamps[0][0])
+        other = Path(there.last.stamps[0][0])
         # A photo that is gone has been moved or renamed: its results are replaced.
         return other if other.is_file() and not other.samefile(job.photo) else None
 
-    def remove_outdated(self, job: Job, files: Iterable[Path], stamps: Stamps) -> None:
-        """Remove what an earlier run made here of other input and this one did not replace."""
-        record = self._done.get(self.relative(job.folder))
-        if record is None or record.stamps == stamps:
-            return  # the same input in other formats is no contradiction
-        for output in {*record.outputs} - {self.relative(file) for file in files}:
-            (self.folder / output).unlink(missing_ok=True)
+    def times(self, job: Job) -> dict[str, int]:
+        """When the files that are in the job's folder were written, in ns."""
+        there = self._contents.get(self.relative(job.folder))
+        paths = {name: self.folder / name for name in there.files} if there else {}
+        return {name: path.stat().st_mtime_ns for name, path in paths.items() if path.is_file()}
+
+    def sizes(self, outputs: Iterable[str]) -> dict[str, int]:
+        """The sizes in bytes of those files that are there."""
+        paths = {name: self.folder / name for name in outputs}
+        return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+
+    def remove_outdated(self, started: Record, written: Collection[str]) -> None:
+        """Remove what is in the folder of a job and contradicts the files it has ``written``.
+
+        That is what was made of other input or with other settings, and what it wrote earlier and
+        left out this time. The same depth in another format is no contradiction.
+        """
+        there = self._contents[started.folder]
+        made = there.files if there.hash != started.hash else started.outputs.keys()
+        for name in made - set(written):
+            (self.folder / name).unlink(missing_ok=True)
 
     def settings(self, job: Job) -> str:
-        """SHA-256 of what decides the results besides the content of files."""
+        """SHA-256 of what decides the values of results besides the content of files."""
         return _digest((self._settings + job.white).encode())
 
     def hash(self, job: Job) -> str:
@@ -167,8 +227,21 @@ class Manifest:
         digests = (_digest(source) for source in job.sources)
         return _digest("\n".join((self.settings(job), *digests)).encode())
 
+    def _learn(self, record: Record) -> None:
+        """Keep in mind what a line says about its folder."""
+        if record.status not in ("started", "done"):
+            return
+        before, files = self._contents.get(record.folder), frozenset(record.outputs)
+        same = before is None or before.hash == record.hash
+        if before is not None and (same or record.status == "started"):
+            files |= before.files
+        # What is done has replaced or removed all that was made of anything else.
+        made_of = record.hash if same or record.status == "done" else ""
+        self._contents[record.folder] = _Contents(record, files, made_of)
+
     def append(self, record: Record) -> None:
         """Add one line and see it on the disk. Raises OSError."""
+        self._learn(record)
         data = json.dumps(asdict(record)).encode() + b"\n"
         with self.path.open("ab+", buffering=0) as file:
             if file.tell():
@@ -182,7 +255,7 @@ class Manifest:
 
 def process(
     jobs: Iterable[Job],
-    work: Callable[[Job], Outcome],
+    work: Callable[[Job], Draft],
     manifest: Manifest,
     *,
     overwrite: bool = False,
@@ -192,7 +265,7 @@ def process(
 
     Args:
         jobs: in order.
-        work: reads, computes and writes one job.
+        work: reads and computes one job.
         manifest: says what to skip, and learns what became of each job.
         overwrite: skip nothing.
         stop: end after the first failure.
@@ -210,49 +283,48 @@ def process(
 
 
 def _process_one(
-    job: Job, work: Callable[[Job], Outcome], manifest: Manifest, overwrite: bool
+    job: Job, work: Callable[[Job], Draft], manifest: Manifest, overwrite: bool
 ) -> Record:
-    started = time.perf_counter()
+    began, times = time.perf_counter(), manifest.times(job)
     try:
         if not overwrite:
             if finished := manifest.finished(job):
                 return finished
             if other := manifest.other_photo(job):
+                times = {}  # the message says what is there
                 raise ValueError(
                     f"{job.folder} holds the results of {other}; "
                     "choose another folder, or replace them with --overwrite"
                 )
         # Taken before the files are read: what changes during the work is done again next time.
-        stamps, content = read_stamps(job), manifest.hash(job)
-        files, notes = work(job)
-        manifest.remove_outdated(job, files, stamps)
+        made_of = {"stamps": read_stamps(job), "hash": manifest.hash(job)}
+        draft = work(job)
+        planned = dict.fromkeys(map(manifest.relative, draft.files), 0)
+        started = manifest.record(job, "started", planned, **made_of)
+        manifest.append(started)
+        files, notes = draft.write()
+        sizes = manifest.sizes(map(manifest.relative, files))
+        manifest.remove_outdated(started, sizes)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise
-        message = one_line(error)
-        if not isinstance(error, KNOWN_ERRORS):
-            traceback.print_exc()
-            message = f"{type(error).__name__}: {message}"
-        return Record(
-            job.name,
-            "failed",
-            seconds=round(time.perf_counter() - started, 3),
-            peak_rss_mb=peak_rss_mb(),
-            error=message,
-        )
-    return Record(
-        job.name,
-        "done",
-        seconds=round(time.perf_counter() - started, 3),
-        peak_rss_mb=peak_rss_mb(),
-        notes=notes,
-        folder=manifest.relative(job.folder),
-        outputs=tuple(manifest.relative(file) for file in files),
-        hash=content,
-        settings=manifest.settings(job),
-        stamps=stamps,
-        time=time.time(),
-    )
+        record = failed(job, error, began)
+        if times.items() & manifest.times(job).items():
+            older = f"{job.folder} still holds files of an earlier run"
+            return replace(record, error=f"{record.error.rstrip('.')}; {older}")
+        return record
+    facts = {"seconds": round(time.perf_counter() - began, 3), "peak_rss_mb": peak_rss_mb()}
+    return manifest.record(job, "done", sizes, notes=notes, **made_of, **facts)
+
+
+def failed(job: Job, error: Exception, began: float) -> Record:
+    """The record of a failure; a bug's traceback is printed. ``began`` is of `perf_counter`."""
+    message = one_line(error)
+    if not isinstance(error, KNOWN_ERRORS):
+        traceback.print_exception(error)
+        message = f"{type(error).__name__}: {message}"
+    seconds = round(time.perf_counter() - began, 3)
+    return Record(job.name, "failed", seconds, peak_rss_mb(), error=message)
 
 
 def _sidecars(depth: Path) -> list[Path]:
@@ -297,12 +369,14 @@ def _time_of(record: Record) -> float:
     return record.time
 
 
-def _read_records(path: Path) -> Iterator[Record]:
+def _read_records(path: Path, start: int = 0) -> Iterator[Record]:
+    """The lines of a manifest from byte ``start`` on."""
     with path.open("rb") as file:
+        file.seek(start)
         for data in file:
             try:
                 record = Record(**json.loads(data))
                 stamps = tuple((str(name), size, mtime) for name, size, mtime in record.stamps)
-                yield replace(record, outputs=tuple(record.outputs), stamps=stamps)
+                yield replace(record, outputs=dict(record.outputs), stamps=stamps)
             except (ValueError, TypeError):
                 continue  # torn by a crash, or another version's: that photo is done again

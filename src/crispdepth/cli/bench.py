@@ -1,7 +1,8 @@
 """``crispdepth bench refine``: score refinement methods on datasets with true depth."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Score refinement methods on datasets with true depth; prints a table per dataset."""
+    """Score refinement methods on datasets with true depth; prints a table per dataset.
+
+    Needs pip install "crispdepth[bench]".
+    """
 
     datasets: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATASET", help_behavior_hint="")]
     """Folders with a scene.json, or with scene folders in them: one dataset each."""
@@ -58,8 +62,7 @@ def run(options: BenchOptions) -> int:
         UsageError: no dataset, an unknown method, or a number below 1.
     """
     from crispdepth.data.datasets.scene_json import open_scenes
-    from crispdepth.evaluation.benchmark import run_benchmark, table, to_json
-    from crispdepth.viz.report import MAX_SAMPLES
+    from crispdepth.evaluation.benchmark import to_json
 
     if not options.datasets:
         raise UsageError("Name at least one dataset folder: crispdepth bench refine FOLDER ...")
@@ -70,8 +73,38 @@ def run(options: BenchOptions) -> int:
         open_scenes(folder, every=options.every, limit=options.limit, no_surface=options.no_surface)
         for folder in options.datasets
     ]
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)  # says now what it cannot write later
+    with _output_folder(options.out):
+        benchmarks, figures = _score(options, datasets, methods)
+        if options.json:
+            print(to_json(benchmarks))
+        if options.out is not None:
+            _write(options.out, benchmarks, figures)
+    return ExitCode.OK
+
+
+@contextmanager
+def _output_folder(folder: Path | None) -> Iterator[None]:
+    """Make the folder now, to say now what cannot be written later; no failure leaves it empty."""
+    from crispdepth.io.atomic import make_folder
+
+    is_new = folder is not None and not folder.exists()
+    if folder is not None:
+        make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if folder is not None and is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
+
+
+def _score(
+    options: BenchOptions, datasets: "Sequence[SceneDataset]", methods: "Mapping[str, Baseline]"
+) -> "tuple[list[Benchmark], list[SampleFigure]]":
+    """The scores on each dataset, printed as they come, and what the report shows."""
+    from crispdepth.evaluation.benchmark import run_benchmark, table
+    from crispdepth.viz.report import MAX_SAMPLES
 
     benchmarks: list[Benchmark] = []
     figures: list[SampleFigure] = []
@@ -88,11 +121,7 @@ def run(options: BenchOptions) -> int:
         benchmarks.append(benchmark)
         if not options.json:
             print(f"## {dataset.name}\n\n{table(benchmark)}\n", flush=True)
-    if options.json:
-        print(to_json(benchmarks))
-    if options.out is not None:
-        _write(options.out, benchmarks, figures)
-    return ExitCode.OK
+    return benchmarks, figures
 
 
 def _choose(names: Sequence[str]) -> dict[str, "Baseline"]:

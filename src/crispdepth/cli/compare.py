@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from crispdepth.cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from crispdepth.evaluation.baselines import Baseline
-    from crispdepth.types import DepthMap, Float32Map, MaskSet, Size
+    from crispdepth.types import DepthMap, Float32Map, Kind, MaskSet, Size
     from crispdepth.viz.colour import Rgb
     from crispdepth.viz.report import MetricTable, SampleFigure
 
-Kind = Literal["depth", "inverse_depth"]
-_KIND_HELP = arg(metavar="depth|inverse_depth", help_behavior_hint="")
+KindOption = Literal["auto", "depth", "inverse_depth"]
 
 _CHANGED = 0.001  # of the range of the map before: a smaller difference is rounding
 
@@ -37,20 +36,23 @@ class CompareOptions:
     image: Annotated[Path | None, arg(metavar="PHOTO", help_behavior_hint="")] = None
     """The photo, to be shown beside the depth."""
 
-    mask: Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
+    mask: Annotated[
+        UseAppendAction[tuple[tuple[Path, ...], ...]],
+        arg(metavar="FILE [FILE ...]", help_behavior_hint=""),
+    ] = ()
     """Mask files: close-ups are taken at their boundaries, and errors measured there."""
 
     truth: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
-    """The true depth: adds the errors of both maps."""
+    """The true depth: adds the errors of both maps. Needs pip install "crispdepth[bench]"."""
 
-    before_kind: Annotated[Kind | None, _KIND_HELP] = None
-    """What the numbers before are: larger is farther, or larger is nearer. Without it, what the
-    file says, else a rule for its format; what was assumed is printed."""
+    before_kind: KindOption = "auto"
+    """What the numbers before are: larger is farther, or larger is nearer. auto: what the file
+    says, else a rule for its format; what was assumed is printed."""
 
-    after_kind: Annotated[Kind | None, _KIND_HELP] = None
+    after_kind: KindOption = "auto"
     """What the numbers after are."""
 
-    truth_kind: Annotated[Kind | None, _KIND_HELP] = None
+    truth_kind: KindOption = "auto"
     """What the true numbers are."""
 
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE.html")] = Path("compare.html")
@@ -85,12 +87,15 @@ def run(options: CompareOptions) -> int:
 
     Raises:
         ValueError: a file is not what it should be, the maps show different shapes or share no
-            valid pixel, or the report is not named .html.
+            valid pixel, one is constant where they must be aligned, or the report is not named
+            .html.
         OSError: a file cannot be read or written.
         ImportError: a truth was given and the extra `bench` is not installed.
     """
     if options.out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"The report is an HTML file; got -o {options.out}, expected NAME.html.")
+    if not all(options.mask):
+        raise UsageError("--mask needs files after it.")
 
     from crispdepth.io.atomic import write_text
     from crispdepth.viz.report import compare_report
@@ -123,11 +128,11 @@ def _read(options: CompareOptions) -> _Inputs:
     from crispdepth.io.depths import read_depth
     from crispdepth.io.images import read_image
     from crispdepth.io.masks import read_masks
+    from crispdepth.ops.images import eight_bit
     from crispdepth.ops.masks import resize_masks
-    from crispdepth.viz.colour import photo_rgb
 
-    before = read_depth(options.before, kind=options.before_kind)
-    after = read_depth(options.after, kind=options.after_kind)
+    before = read_depth(options.before, kind=_kind(options.before_kind))
+    after = read_depth(options.after, kind=_kind(options.after_kind))
     facts = {
         "before": f"{options.before}: {before.stated}",
         "after": f"{options.after}: {after.stated}",
@@ -135,15 +140,17 @@ def _read(options: CompareOptions) -> _Inputs:
     sizes = {str(options.before): before.depth.size, str(options.after): after.depth.size}
     truth = None
     if options.truth is not None:
-        truth, stated = read_depth(options.truth, kind=options.truth_kind)
+        truth, stated = read_depth(options.truth, kind=_kind(options.truth_kind))
         facts["truth"] = f"{options.truth}: {stated}"
     image = None
     if options.image is not None:
-        image = photo_rgb(read_image(options.image).rgb)
+        image = eight_bit(read_image(options.image).rgb)
         sizes[str(options.image)] = (image.shape[0], image.shape[1])
     masks = None
     if options.mask:
-        masks, notes = read_masks(list(options.mask))
+        masks, notes = read_masks([file for group in options.mask for file in group])
+        named = zip(masks.names, masks.values, strict=True)
+        notes = (*notes, *(f"The mask {name} is empty." for name, mask in named if not mask.any()))
         facts["masks"] = " ".join(notes) or f"{len(masks)}"
         sizes["the mask"] = masks.size
     size = truth.size if truth else max(before.depth.size, after.depth.size)
@@ -160,6 +167,10 @@ def _read(options: CompareOptions) -> _Inputs:
         truth,
         facts,
     )
+
+
+def _kind(option: KindOption) -> "Kind | None":
+    return None if option == "auto" else option
 
 
 def _check_aspects(sizes: Mapping[str, "Size"], size: "Size") -> None:
@@ -197,6 +208,12 @@ def _difference(before: "DepthMap", after: "DepthMap") -> _Difference:
     elif np.median(np.abs(second - first)[valid]) <= _CHANGED * span:
         alignment = "none: the maps agree on half of the pixels or more"
     else:
+        for name, values in (("BEFORE", first), ("AFTER", second)):
+            if np.ptp(values[valid]) == 0:
+                raise ValueError(
+                    f"{name} is constant where both maps are valid, so the maps cannot be aligned; "
+                    "check that it is the file you mean."
+                )
         fit = fit_scale_shift(second, first, valid)
         second = fit.apply(second).astype(np.float32)
         alignment = f"AFTER times {fit.scale:.6g} plus {fit.shift:.6g}, least squares"

@@ -44,7 +44,7 @@ class Finding:
     """One thing that was looked at."""
 
     name: str
-    state: Literal["ok", "absent", "broken"]  # absent: it is not needed, and how to get it is said
+    state: Literal["ok", "absent", "warning", "broken"]  # only broken is a failure
     detail: str
 
 
@@ -75,7 +75,8 @@ def _examine() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         for name, check in CHECKS.items():
             yield _try(name, partial(check, Path(folder)))
-    yield _optional(_try("this folder", _write_here), "cannot be written; name another with -o")
+    here = _try("this folder", _write_here)
+    yield _optional(here, "cannot be written; name another with -o", state="warning")
 
 
 def _try(name: str, check: Callable[[], str]) -> Finding:
@@ -85,8 +86,10 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, "broken", f"{type(error).__name__}: {one_line(error)}")
 
 
-def _optional(finding: Finding, advice: str) -> Finding:
-    return finding if finding.state == "ok" else replace(finding, state="absent", detail=advice)
+def _optional(
+    finding: Finding, advice: str, state: Literal["absent", "warning"] = "absent"
+) -> Finding:
+    return finding if finding.state == "ok" else replace(finding, state=state, detail=advice)
 
 
 def _memory() -> str:

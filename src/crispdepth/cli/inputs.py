@@ -3,6 +3,7 @@
 import fnmatch
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,15 @@ PHOTO_SUFFIXES = frozenset(
     (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 )  # what a folder or pattern is searched for; a file named outright may be called anything
 COMPANION_FOLDERS = frozenset(("depth", "depths", "masks", "masks_2"))  # where masks are found
+PROJECT_PHOTOS = "images"  # where COLMAP, nerfstudio and others keep the photos of a project
 WILDCARDS = frozenset("*?[")
+
+# What this program itself writes into a result folder, or into the folder of one photo.
+OWN_NAMES = re.compile(
+    r"(config\.json|(manifest|summary)(\..*)?\.jsonl?|depth\.(exr|npy|pfm|png)(\.json)?"
+    r"|layers\.(exr|npz)|mask_\d+\.png|(confidence|preview)\.png)_*",
+    re.IGNORECASE,
+)
 
 
 class Photos(NamedTuple):
@@ -20,6 +29,7 @@ class Photos(NamedTuple):
 
     root: Path
     files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()  # sentences on what was taken for the photos
 
 
 def find_photos(words: Sequence[str], avoid: Iterable[Path] = ()) -> Photos:
@@ -43,19 +53,20 @@ def find_photos(words: Sequence[str], avoid: Iterable[Path] = ()) -> Photos:
             f"No photo in {', '.join(words)}: looked for names ending in "
             f"{', '.join(sorted(PHOTO_SUFFIXES))}."
         )
-    return Photos(Path(os.path.commonpath([photos.root for photos in found])), tuple(files))
+    root = Path(os.path.commonpath([photos.root for photos in found]))
+    return Photos(root, tuple(files), tuple(note for photos in found for note in photos.notes))
 
 
 def result_names(photos: Photos) -> dict[Path, str]:
     """A distinct name for every photo: its path under the root, without the suffix.
 
     Photos whose names would be the same (``a.jpg`` and ``a.png``) keep their suffixes. Names
-    that differ only by case count as the same: some file systems take them so.
+    that differ only by case count as the same: some file systems take them so. A part of a name
+    that is one of the `OWN_NAMES` gets an underscore, so that no folder is in a file's place.
     """
-    full = {file: file.relative_to(photos.root).as_posix() for file in photos.files}
-    names = {
-        file: file.relative_to(photos.root).with_suffix("").as_posix() for file in photos.files
-    }
+    paths = {file: file.relative_to(photos.root) for file in photos.files}
+    full = {file: _without_own_names(path) for file, path in paths.items()}
+    names = {file: _without_own_names(path.with_suffix("")) for file, path in paths.items()}
     while True:  # a full name may be another photo's short one: `a.png.jpg` beside `a.png`
         count = Counter(name.casefold() for name in names.values())
         clashing = [
@@ -68,6 +79,18 @@ def result_names(photos: Photos) -> dict[Path, str]:
         names.update((file, full[file]) for file in clashing)
 
 
+def _without_own_names(path: Path) -> str:
+    """The path with forward slashes; different paths stay different."""
+    return "/".join(part + "_" * bool(OWN_NAMES.fullmatch(part)) for part in path.parts)
+
+
+def photo_folder(folder: Path) -> Path:
+    """The folder itself, or its ``images`` if it has no photos of its own: a project's folder."""
+    images = folder / PROJECT_PHOTOS
+    has_photos = any(_is_photo(path) and path.is_file() for path in folder.iterdir())
+    return images if images.is_dir() and not has_photos else folder
+
+
 def absolute_path(path: str | Path) -> Path:
     """Absolute without `..`, symbolic links kept: the names are the user's."""
     return Path(os.path.abspath(path))
@@ -76,7 +99,9 @@ def absolute_path(path: str | Path) -> Path:
 def _expand(word: str, skipped: set[Path]) -> Photos:
     path = absolute_path(word)
     if path.is_dir():
-        return Photos(path, tuple(_walk(path, skipped)))
+        folder = photo_folder(path)
+        note = f"the photos are those in {folder}, the project folder {path} has none of its own"
+        return Photos(folder, tuple(_walk(folder, skipped)), (note,) if folder != path else ())
     if path.suffix.lower() == ".txt" and path.is_file():
         return _read_list(path)
     if path.is_file():

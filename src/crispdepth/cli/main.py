@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors end as text on stderr."""
     # A batch scheduler sends SIGTERM where a person presses Ctrl-C: both tidy up and resume.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What OpenCV logs of a damaged file is said again, by name, in our error.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     if os.name == "posix":  # file names need not be valid UTF-8, and come out as they went in
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):

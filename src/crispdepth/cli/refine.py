@@ -2,28 +2,32 @@
 
 import errno
 import json
-import sys
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from crispdepth import __version__
-from crispdepth.cli.batch import Job, Manifest, Outcome, Record, Shard, peak_rss_mb, process
-from crispdepth.cli.errors import ExitCode, UsageError
-from crispdepth.cli.inputs import (
-    PHOTO_SUFFIXES,
-    Photos,
-    absolute_path,
-    find_photos,
-    result_names,
+from crispdepth.cli.batch import (
+    Draft,
+    Job,
+    Manifest,
+    Outcome,
+    Record,
+    Shard,
+    failed,
+    peak_rss_mb,
+    process,
 )
+from crispdepth.cli.errors import ExitCode, UsageError
+from crispdepth.cli.inputs import PHOTO_SUFFIXES, absolute_path
+from crispdepth.cli.plan import plan
 from crispdepth.cli.terminal import Terminal, summarise
-from crispdepth.io.match import White, match_depths, match_masks, without_companions
 
 if TYPE_CHECKING:
     from crispdepth.types import RefinedDepth
@@ -62,19 +66,15 @@ class RefineOptions:
     # Where to: a folder, or one depth file that ends in .exr, .npy, .pfm or .png.
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE|DIR")] = Path("refined")
 
-    # What the numbers are: larger is farther, or larger is nearer. Without it, what the file
-    # says, else a rule for its format; what was assumed is printed.
-    depth_kind: Annotated[
-        Literal["depth", "inverse_depth"] | None,
-        arg(metavar="depth|inverse_depth", help_behavior_hint=""),
-    ] = None
+    # What the numbers are: larger is farther, or larger is nearer. auto: what the file says, else
+    # a rule for its format; what was assumed is printed.
+    depth_kind: Literal["auto", "depth", "inverse_depth"] = "auto"
 
     # Metres, or an unknown scale.
-    depth_unit: Annotated[
-        Literal["m", "relative"] | None, arg(metavar="m|relative", help_behavior_hint="")
-    ] = None
+    depth_unit: Literal["auto", "m", "relative"] = "auto"
 
-    # Units per stored step, for files of integers: 0.001 for millimetres, 0.0002 for TUM.
+    # What each stored number is multiplied with, be it an integer or not: 0.001 for millimetres,
+    # 0.0002 for TUM.
     depth_scale: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")] = None
 
     # Whether a mask marks an object, or pixels to leave out.
@@ -90,7 +90,7 @@ class RefineOptions:
     # without it, all but npy, pfm and npz.
     formats: Annotated[str | None, arg(metavar="NAME,NAME,...", help_behavior_hint="")] = None
 
-    # Metres per step of a metric depth.png; without it, 0.001.
+    # Metres per step of a PNG of depth in metres; without it, 0.001.
     png_scale: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")] = None
 
     # Threshold the masks at 0.5: no depth between two layers.
@@ -123,10 +123,8 @@ def run(options: RefineOptions) -> int:
         OSError, ValueError: nothing can be done at all.
     """
     formats, shard = _formats(options.formats), Shard.parse(options.shard)
-    suffix = options.out.suffix.lower()
-    is_file = suffix in DEPTH_SUFFIXES and not options.out.is_dir()
-    if suffix in PHOTO_SUFFIXES - {*DEPTH_SUFFIXES} and not options.out.is_dir():
-        raise UsageError(f"-o {options.out}: a depth file is {', '.join(DEPTH_SUFFIXES)}.")
+    is_file = _is_file(options.out)
+    _check(options, formats, is_file)
     jobs, report = plan(options)
     if is_file and (len(jobs) != 1 or shard.count > 1):
         raise UsageError(
@@ -139,6 +137,34 @@ def run(options: RefineOptions) -> int:
     return _fill_folder(jobs, shard, formats, options, terminal)
 
 
+def _is_file(out: Path) -> bool:
+    """Whether the output is one depth file; else it is a folder."""
+    if out.is_dir():
+        return False
+    suffix = out.suffix.lower()
+    if suffix in PHOTO_SUFFIXES - {*DEPTH_SUFFIXES}:
+        raise UsageError(f"-o {out}: a depth file is {', '.join(DEPTH_SUFFIXES)}.")
+    if suffix not in DEPTH_SUFFIXES and out.is_file():
+        raise UsageError(
+            f"-o {out} is a file; name a folder, or a depth file ({', '.join(DEPTH_SUFFIXES)})."
+        )
+    return suffix in DEPTH_SUFFIXES
+
+
+def _check(options: RefineOptions, formats: Sequence[str] | None, is_file: bool) -> None:
+    """UsageError for options that mean nothing, by themselves or together."""
+    if not all(options.mask):
+        raise UsageError("--mask needs files or folders after it.")
+    for flag, scale in (("--depth-scale", options.depth_scale), ("--png-scale", options.png_scale)):
+        if scale is not None and not 0 < scale < math.inf:
+            raise UsageError(f"{flag} is a number above 0; got {scale:g}.")
+    if is_file and formats is not None:
+        raise UsageError(f"--formats is for a folder of results, and -o {options.out} is one file.")
+    chosen = [options.out.suffix.lower()[1:]] if is_file else formats
+    if options.png_scale is not None and chosen is not None and "png" not in chosen:
+        raise UsageError("--png-scale is for a depth PNG, and none is written.")
+
+
 def _formats(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
@@ -148,84 +174,6 @@ def _formats(text: str | None) -> tuple[str, ...] | None:
         return check_formats(text.split(","))
     except ValueError as error:
         raise UsageError(f"--formats: {error}") from None
-
-
-def plan(options: RefineOptions) -> tuple[list[Job], list[str]]:
-    """The work to be done, and sentences on which files were taken for what.
-
-    Raises:
-        UsageError: the options contradict each other.
-        OSError, ValueError: no photo, depth or mask is found, or it is not clear which is meant.
-    """
-    given = [path for group in options.mask for path in group]
-    if not options.photos:
-        raise UsageError(
-            "Name a photo, a folder, a pattern or a list, and name it before --mask, "
-            "which takes all the words that follow."
-        )
-    if "-" in options.photos:
-        return [_stdin_job(options, given)], []
-    for folder in map(Path, options.photos):
-        if folder.is_dir() and options.out.is_dir() and folder.samefile(options.out):
-            raise UsageError("-o is the folder of the photos; name another, or one inside it.")
-    avoid = [*given, options.out, *([options.depth] if options.depth else [])]
-    found = find_photos(options.photos, avoid)
-    photos = Photos(found.root, tuple(without_companions(found.files)))
-    depths = match_depths(photos.files, photos.root, options.depth)
-    masks, report = _match_masks(photos, given)
-    names = result_names(photos)
-    jobs = [
-        Job(
-            name=photo.relative_to(photos.root).as_posix(),
-            photo=photo,
-            depth=depths.files.get(photo, (None,))[0],
-            masks=masks[photo].files,
-            white=masks[photo].white,
-            folder=absolute_path(options.out) / names[photo],
-        )
-        for photo in photos.files
-    ]
-    return jobs, [f"depth: {line}" for line in depths.report().splitlines()] + report
-
-
-def _stdin_job(options: RefineOptions, masks: Sequence[Path]) -> Job:
-    given = [path for path in (options.depth, *masks) if path]
-    if len(options.photos) > 1 or not options.depth or any(path.is_dir() for path in given):
-        raise UsageError("- reads one photo; its depth, and its masks if any, are given as files.")
-    white: White = "keep"
-    folder = absolute_path(options.out) / "stdin"
-    return Job("-", sys.stdin.buffer.read(), options.depth, tuple(masks), white, folder)
-
-
-class _PhotoMasks(NamedTuple):
-    files: tuple[Path, ...] = ()
-    white: White = "keep"
-
-
-def _match_masks(
-    photos: Photos, given: Sequence[Path]
-) -> tuple[dict[Path, _PhotoMasks], list[str]]:
-    """The masks of every photo, from all places that were given; and the report."""
-    masks = dict.fromkeys(photos.files, _PhotoMasks())
-    report = []
-    places: Sequence[Path | None] = given or [None]
-    for where in places:
-        try:
-            matches = match_masks(photos.files, photos.root, where)
-        except FileNotFoundError:
-            if where is not None:
-                raise
-            return masks, ["mask: no file given or found; the photo's transparency is used"]
-        report += [f"mask: {line}" for line in matches.report().splitlines()]
-        for photo, files in matches.files.items():
-            before, white = masks[photo], matches.rules[photo].white
-            if before.files and before.white != white:
-                raise UsageError(
-                    f"White keeps in some masks of {photo} and ignores in others, by their names; "
-                    "rename them to one convention."
-                )
-            masks[photo] = _PhotoMasks(before.files + files, white)
-    return masks, report
 
 
 def _refine(job: Job, options: RefineOptions, keep_layers: bool) -> "RefinedDepth":
@@ -240,9 +188,12 @@ def _refine(job: Job, options: RefineOptions, keep_layers: bool) -> "RefinedDept
         raise ValueError("no depth file matches this photo")
     if options.mask and not job.masks:
         raise ValueError("no mask matches this photo")
-    photo = read_image(job.photo, name=job.name)
+    photo = read_image(job.photo, name="the photo")
     depth, stated = read_depth(
-        job.depth, kind=options.depth_kind, unit=options.depth_unit, scale=options.depth_scale
+        job.depth,
+        kind=None if options.depth_kind == "auto" else options.depth_kind,
+        unit=None if options.depth_unit == "auto" else options.depth_unit,
+        scale=options.depth_scale,
     )
     if job.masks:
         masks, mask_notes = read_masks(
@@ -258,8 +209,15 @@ def _refine(job: Job, options: RefineOptions, keep_layers: bool) -> "RefinedDept
     else:
         raise ValueError("this photo has neither a mask file nor transparency; name its --mask")
     config = RefineConfig(hard_masks=options.hard_masks, keep_layers=keep_layers)
-    refined = refine_values(photo.rgb, depth, masks, config=config)
-    return replace(refined, notes=(stated, *mask_notes, *refined.notes))
+    try:
+        refined = refine_values(photo.rgb, depth, masks, config=config)
+    except ValueError as error:
+        files = ", ".join(map(str, (job.depth, *job.masks)))
+        raise ValueError(f"{error} The files are {files}.") from error
+    notes = [stated, *mask_notes, *refined.notes]
+    if options.png_scale is not None and (depth.kind, depth.unit) != ("depth", "m"):
+        notes.append("--png-scale is unused: this is no depth in metres, so its PNG is stretched.")
+    return replace(refined, notes=tuple(notes))
 
 
 def _provenance(job: Job, options: RefineOptions) -> dict[str, object]:
@@ -272,25 +230,49 @@ def _provenance(job: Job, options: RefineOptions) -> dict[str, object]:
 
 
 def _write_one_file(job: Job, options: RefineOptions, terminal: Terminal) -> int:
-    from crispdepth.io.atomic import remove_stale
+    from crispdepth.io.depths import sidecar_path
+
+    files = (options.out, sidecar_path(options.out))
+    existing = [file for file in files if file.exists()]
+    for file in existing:
+        if any(isinstance(source, Path) and file.samefile(source) for source in job.sources):
+            raise UsageError(f"-o {file} is one of the files that are read; name another.")
+    began = time.perf_counter()
+    records = []
+    try:
+        if existing and not options.overwrite:
+            names = ", ".join(map(str, existing))
+            raise FileExistsError(errno.EEXIST, "--overwrite is needed to replace", names)
+        notes = _refine_into_file(job, options)
+        seconds = round(time.perf_counter() - began, 3)
+        outputs = {file.name: file.stat().st_size for file in files}
+        records.append(
+            Record(job.name, "done", seconds, peak_rss_mb(), notes=notes, outputs=outputs)
+        )
+    except KeyboardInterrupt:
+        terminal.warn("Interrupted.")
+    except Exception as error:
+        records.append(failed(job, error, began))
+    for record in records:
+        terminal.tell(record, options.out)
+    seconds = round(time.perf_counter() - began, 3)
+    summary = summarise(records, options.out.parent, seconds, interrupted=not records)
+    terminal.print_summary(json.dumps(summary))
+    if not records:
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK if records[0].status == "done" else ExitCode.FAILURE
+
+
+def _refine_into_file(job: Job, options: RefineOptions) -> tuple[str, ...]:
+    from crispdepth.io.atomic import make_folder, remove_stale
     from crispdepth.io.depths import write_depth
 
-    out, started = options.out, time.perf_counter()
-    if out.exists():
-        if any(isinstance(source, Path) and out.samefile(source) for source in job.sources):
-            raise UsageError(f"-o {out} is one of the files that are read; name another.")
-        if not options.overwrite:
-            raise FileExistsError(errno.EEXIST, "--overwrite is needed to replace", str(out))
+    out = options.out
     refined = _refine(job, options, keep_layers=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     remove_stale(out.parent)
     write_depth(out, refined.depth, scale=options.png_scale, provenance=_provenance(job, options))
-    seconds = round(time.perf_counter() - started, 3)
-    outputs = (out.name, f"{out.name}.json")
-    record = Record(job.name, "done", seconds, peak_rss_mb(), notes=refined.notes, outputs=outputs)
-    terminal.tell(record, out)
-    terminal.print_summary(json.dumps(summarise([record], out.parent, seconds)))
-    return ExitCode.OK
+    return refined.notes
 
 
 def _fill_folder(
@@ -300,13 +282,13 @@ def _fill_folder(
     options: RefineOptions,
     terminal: Terminal,
 ) -> int:
-    from crispdepth.io.atomic import remove_stale, write_text
+    from crispdepth.io.atomic import make_folder, remove_stale, write_text
 
-    out, started = absolute_path(options.out), time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
+    out, began = absolute_path(options.out), time.perf_counter()
+    make_folder(out)
     remove_stale(out)
     write_text(out / "config.json", _config(options))
-    manifest = Manifest(out, shard, _settings(options))
+    manifest = Manifest(out, shard, _settings(options), _writing(options, formats))
     jobs = jobs[shard.index - 1 :: shard.count]
     doing = process(
         jobs,
@@ -316,6 +298,7 @@ def _fill_folder(
         stop=options.on_error == "stop",
     )
     records: list[Record] = []
+    interrupted = False
     try:
         with terminal.progress(len(jobs)) as advance:
             for record in doing:
@@ -323,34 +306,59 @@ def _fill_folder(
                 terminal.tell(record, out / record.folder)
                 advance()
     except KeyboardInterrupt:
+        interrupted = True
+        # What was written down just before the interruption need not have come back from there.
+        skipped = [record for record in records if record.status == "skipped"]
+        records = skipped + manifest.added()
         terminal.warn(
             f"Interrupted after {len(records)} of {len(jobs)} photos; "
             "the same command does the rest."
         )
-        return ExitCode.INTERRUPTED
-    summary = json.dumps(summarise(records, out, round(time.perf_counter() - started, 3)))
+    seconds = round(time.perf_counter() - began, 3)
+    summary = json.dumps(summarise(records, out, seconds, interrupted=interrupted))
     write_text(out / shard.named("summary", ".json"), summary + "\n")
     terminal.print_summary(summary)
-    return terminal.conclude(records, len(jobs))
+    return ExitCode.INTERRUPTED if interrupted else terminal.conclude(records, len(jobs))
 
 
-def _refine_into_folder(job: Job, options: RefineOptions, formats: Sequence[str] | None) -> Outcome:
+def _refine_into_folder(job: Job, options: RefineOptions, formats: Sequence[str] | None) -> Draft:
     from crispdepth.api import DEFAULT_FORMATS, write_files
-    from crispdepth.io.atomic import remove_stale
+    from crispdepth.io.atomic import make_folder, remove_stale
 
     if any(isinstance(source, Path) and source.parent == job.folder for source in job.sources):
         raise ValueError(f"its results in {job.folder} would replace a file that is read")
-    keep_layers = not {"layers", "npz", "preview"}.isdisjoint(formats or DEFAULT_FORMATS)
-    refined = _refine(job, options, keep_layers)
-    remove_stale(job.folder)
-    written = write_files(
-        refined,
-        job.folder,
-        formats,
-        png_scale=options.png_scale,
-        provenance=_provenance(job, options),
+    chosen = formats or DEFAULT_FORMATS
+    refined = _refine(job, options, not {"layers", "npz", "preview"}.isdisjoint(chosen))
+
+    def write() -> Outcome:
+        make_folder(job.folder)
+        remove_stale(job.folder)
+        written = write_files(
+            refined,
+            job.folder,
+            formats,
+            png_scale=options.png_scale,
+            provenance=_provenance(job, options),
+        )
+        return Outcome(written.files, (*refined.notes, *written.notes))
+
+    return Draft(result_files(job.folder, chosen, len(refined.masks)), write)
+
+
+def result_files(folder: Path, formats: Sequence[str], masks: int) -> tuple[Path, ...]:
+    """All files that these formats may make in the folder of a photo with so many masks."""
+    others = {
+        "layers": ["layers.exr"],
+        "npz": ["layers.npz"],
+        "masks": [f"mask_{k}.png" for k in range(masks)],
+        "confidence": ["confidence.png"],
+        "preview": ["preview.png"],
+    }
+    return tuple(
+        folder / name
+        for format_ in formats
+        for name in others.get(format_, [f"depth.{format_}", f"depth.{format_}.json"])
     )
-    return Outcome(written.files, (*refined.notes, *written.notes))
 
 
 def _config(options: RefineOptions) -> str:
@@ -362,7 +370,12 @@ def _config(options: RefineOptions) -> str:
 
 
 def _settings(options: RefineOptions) -> dict[str, object]:
-    """The options, and the version, that decide what the results are."""
-    reading = ("depth_kind", "depth_unit", "depth_scale", "mask_role", "mask_layout", "invert_mask")
-    writing = ("formats", "png_scale", "hard_masks")
-    return {"version": __version__, **{name: getattr(options, name) for name in reading + writing}}
+    """The options, and the version, that decide the values of the results."""
+    names = ("depth_kind", "depth_unit", "depth_scale", "mask_role", "mask_layout", "invert_mask")
+    values = {name: getattr(options, name) for name in (*names, "hard_masks")}
+    return {"version": __version__, **values}
+
+
+def _writing(options: RefineOptions, formats: Sequence[str] | None) -> dict[str, object]:
+    """What decides which files are written, and how."""
+    return {"formats": formats and sorted(formats), "png_scale": options.png_scale}

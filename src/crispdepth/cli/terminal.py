@@ -79,7 +79,9 @@ class Terminal:
             yield lambda: progress.advance(task)
 
 
-def summarise(records: Sequence[Record], out: Path, seconds: float) -> dict[str, object]:
+def summarise(
+    records: Sequence[Record], out: Path, seconds: float, *, interrupted: bool
+) -> dict[str, object]:
     """The outcome of a run as JSON values; ``out`` is the folder of all outputs."""
     count = Counter(record.status for record in records)
     results = [
@@ -99,6 +101,7 @@ def summarise(records: Sequence[Record], out: Path, seconds: float) -> dict[str,
         "done": count["done"],
         "skipped": count["skipped"],
         "failed": count["failed"],
+        "interrupted": interrupted,
         "seconds": seconds,
         "peak_rss_mb": peak_rss_mb(),
         "results": results,

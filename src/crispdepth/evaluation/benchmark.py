@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 from crispdepth.data.datasets import Sample
 from crispdepth.evaluation.baselines import BASELINES, Baseline
 from crispdepth.evaluation.boundary import (
+    boundary_f1,
     depth_boundary_errors,
     edges,
     mask_boundary_error,
     mask_recall,
 )
-from crispdepth.evaluation.depth import R3Counts, r3, rmse, whdr
+from crispdepth.evaluation.depth import (
+    R3Counts,
+    d3r,
+    find_superpixels,
+    ord_error,
+    r3,
+    rmse,
+    whdr,
+)
 from crispdepth.geometry.align import TargetNorm, fit_scale_shift, normalise_target
 from crispdepth.geometry.depth import inverse_depth
 from crispdepth.tasks.refine import RefineConfig, refine_depth
@@ -33,6 +42,9 @@ COLUMNS = (
     MetricColumn("whdr", "WHDR", lower_is_better=True, digits=4),
     MetricColumn("rmse", "RMSE", lower_is_better=True, digits=4),
     MetricColumn("mask_recall", "mask recall", lower_is_better=False, digits=3),
+    MetricColumn("boundary_f1", "boundary F1", lower_is_better=False, digits=3),
+    MetricColumn("ord", "ORD", lower_is_better=True, digits=3),
+    MetricColumn("d3r", "D3R", lower_is_better=True, digits=3),
     MetricColumn("seconds", "seconds", lower_is_better=True, digits=2),
 )
 
@@ -51,6 +63,9 @@ class Score:
     whdr: float
     rmse: float
     mask_recall: float  # mean over the masks
+    boundary_f1: float
+    ord: float
+    d3r: float
     seconds: float
 
 
@@ -85,10 +100,10 @@ class Benchmark:
         }
 
     def pooled(self) -> dict[str, dict[str, float]]:
-        """Method -> metric (the keys of `COLUMNS`) -> value over all samples.
+        """Method -> metric (the keys of `COLUMNS`, and r3_mean) -> value over all samples.
 
-        R3 is the ratio of the counts of all samples; every other value is the mean over the
-        samples that have one.
+        R3 is the ratio of the counts of all samples, and r3_mean the mean of the ratios of each;
+        every other value is the mean over the samples that have one.
         """
         return {method: self._pooled(method) for method in self.methods}
 
@@ -100,7 +115,8 @@ class Benchmark:
             for column in COLUMNS
             if column.key != "r3"
         }
-        return {"r3": counts.ratio, **means}
+        ratios = (R3Counts(s.improved, s.worsened).ratio for s in scores)
+        return {"r3": counts.ratio, **means, "r3_mean": _mean(ratios)}
 
 
 def crispdepth(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) -> Float32Map:
@@ -109,7 +125,7 @@ def crispdepth(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) ->
 
 
 def crispdepth_hard(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) -> Float32Map:
-    """The same with ``--hard-masks``, which is how every baseline uses the masks."""
+    """The same with ``--hard-masks``, which is how most baselines use the masks."""
     return _refined(image, inverse, masks, RefineConfig(hard_masks=True, keep_layers=False))
 
 
@@ -180,7 +196,10 @@ class _Judge:
     def __init__(self, sample: Sample, gt_norm: TargetNorm, shared_alignment: bool) -> None:
         self.sample = sample
         self.valid: BoolMap = sample.depth.usable & sample.initial.usable
-        self.truth = normalise_target(inverse_depth(sample.depth), self.valid, gt_norm)
+        self.inverse = inverse_depth(sample.depth)
+        self.truth = normalise_target(self.inverse, self.valid, gt_norm)
+        self.unnormalise = fit_scale_shift(self.truth, self.inverse, self.valid).apply
+        self.superpixels = find_superpixels(self.inverse, self.valid)
         self.initial = inverse_depth(sample.initial)
         fit = fit_scale_shift(self.initial, self.truth, self.valid)
         self.aligned_initial = fit.apply(self.initial)
@@ -200,8 +219,11 @@ class _Judge:
         masks = [self.sample.masks[i] for i in range(len(self.sample.masks))]
         counts = r3(self.aligned_initial, aligned, self.truth, self.valid)
         boundary = depth_boundary_errors(aligned, self.truth_edges, self.valid)
-        # The recall asks for depth: behind infinity an aligned map has none, hence the floor.
-        depth = 1 / np.maximum(aligned, 1e-6)
+        # What compares ratios asks for values without the shift of a normalised truth. Behind
+        # infinity an aligned map has no depth, hence the floor.
+        inverse = self.unnormalise(aligned)
+        depth = 1 / np.maximum(inverse, 1e-6)
+        ordinal = (inverse, self.inverse, self.valid)
         return Score(
             sample=self.sample.name,
             method=method,
@@ -213,6 +235,9 @@ class _Judge:
             whdr=whdr(aligned, self.truth, self.valid),
             rmse=rmse(aligned, self.truth, self.valid),
             mask_recall=_mean(mask_recall(depth, mask) for mask in masks),
+            boundary_f1=boundary_f1(depth, self.sample.depth.values, self.valid),
+            ord=ord_error(*ordinal, superpixels=self.superpixels),
+            d3r=d3r(*ordinal, superpixels=self.superpixels),
             seconds=seconds,
         )
 

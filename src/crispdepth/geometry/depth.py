@@ -8,7 +8,7 @@ import numpy as np
 from crispdepth.types import DepthMap, Float32Map, Size
 
 COMPLETER_RANGE = 10.0
-"""Completers see inverse depth in [0, COMPLETER_RANGE] (LeReS scaling, spec A.4.2)."""
+"""Completers see inverse depth in [0, COMPLETER_RANGE] (the scaling of LeReS)."""
 
 
 OUTLYING = 1e-3
@@ -54,7 +54,7 @@ def scale_to_completer(inverse: Float32Map, valid: np.ndarray) -> Scaled:
     """Min-max scale inverse depth to [0, 10] over its valid pixels.
 
     Min-max rather than max: an initial prediction has an arbitrary shift too, and this makes
-    refinement equivariant to it (spec A.4.2). Outliers do not take part, else a single one would
+    refinement equivariant to it. Outliers do not take part, else a single one would
     leave no contrast to the rest: values farther beyond the middle 99.8 % of the pixels than
     these are wide are clipped.
 

@@ -8,7 +8,7 @@ import socket
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ _ADVICE = {
     errno.EROFS: _FORBIDDEN,
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
+    errno.EEXIST: "that is a file, and a folder is needed; choose another name",
     errno.ENOENT: "make the folder first",
     errno.ENOTDIR: "a part of the path is a file; choose another output folder",
     errno.EINVAL: "that is no ordinary file; give the name of one",
@@ -69,25 +70,60 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OSError: the file cannot be written; same class and errno as the cause, with a message
             that says what to do.
     """
-    path = Path(path)
-    temporary = path.with_name(_temporary_name(path.suffix))
-    try:
-        _refuse_special(path)
-        temporary.touch()  # whatever forbids writing here shows before the work is done
+    with atomic_paths(path) as (temporary,):
         yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):  # the first error is the one to report
-            temporary.unlink(missing_ok=True)
-        # An error with a cause has been explained already, by a block inside this one.
-        if isinstance(error, OSError) and error.errno is not None and error.__cause__ is None:
-            advice = _ADVICE.get(error.errno, "check the output folder")
-            raise OSError(
-                error.errno, f"{error.strerror} while writing {path}; {advice}"
-            ) from error
+
+
+@contextmanager
+def atomic_paths(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
+    """`atomic_path` for files that are only right together, all in one folder.
+
+    Whatever fails, the old files are left as they were, all of them. A run that is killed never
+    leaves the first of the new files beside others of the old ones, or the other way round: while
+    the others are exchanged, there is no first file.
+    """
+    targets = [Path(path) for path in paths]
+    temporaries = tuple(path.with_name(_temporary_name(path.suffix)) for path in targets)
+    try:
+        for path, temporary in zip(targets, temporaries, strict=True):
+            _refuse_special(path)
+            temporary.touch()  # whatever forbids writing here shows before the work is done
+        yield temporaries
+        for temporary in temporaries:
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+        _put_in_place(temporaries, targets)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        advice = _ADVICE.get(error.errno, "check the output folder")
+        raise OSError(
+            error.errno, f"{error.strerror} while writing {targets[0]}; {advice}"
+        ) from error
+    finally:
+        for temporary in temporaries:
+            with suppress(OSError):  # the first error is the one to report
+                temporary.unlink(missing_ok=True)
+
+
+def _put_in_place(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Rename all or none; several old files stay at hand until the last new one is in place."""
+    old = [path for path in targets if path.exists()] if len(targets) > 1 else []
+    aside = [path.with_name(_temporary_name(path.suffix)) for path in old]
+    new = zip(reversed(temporaries), reversed(targets), strict=True)
+    renamed: list[tuple[Path, Path]] = []
+    try:
+        for source, target in (*zip(old, aside, strict=True), *new):
+            source.replace(target)
+            renamed.append((source, target))
+    except BaseException:
+        for source, target in reversed(renamed):
+            with suppress(OSError):  # the first error is the one to report
+                target.replace(source)
         raise
+    for path in aside:
+        with suppress(OSError):  # `remove_stale` will do it
+            path.unlink()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -99,6 +135,22 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 file through `atomic_path`; line ends are kept as they are."""
     write_bytes(path, text.encode())
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder, and those it is in; one that is there already is fine.
+
+    Raises:
+        OSError: it cannot be made; same class and errno as the cause, with a message that says
+            what to do.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "choose another output folder")
+        raise OSError(
+            error.errno, f"{error.strerror} while making the folder {path}; {advice}"
+        ) from error
 
 
 def remove_stale(folder: str | Path) -> int:

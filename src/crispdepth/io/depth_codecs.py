@@ -6,7 +6,6 @@ Every format is recognised by its first bytes, so a wrong suffix does no harm.
 import io
 import math
 import re
-import sys
 import zipfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -138,8 +137,8 @@ def _our_facts(header: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _decode_exr(data: bytes) -> Stored:
-    # OpenEXR prints its warnings to stdout, which belongs to results.
-    with redirect_stdout(sys.stderr):
+    # OpenEXR prints its warnings to stdout, which belongs to results; the errors below say as much.
+    with redirect_stdout(io.StringIO()):
         with OpenEXR.File(io.BytesIO(data), header_only=True) as file:
             announced = len(file.parts)
             for part in file.parts:

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth import __version__
-from crispdepth.io.atomic import atomic_path, read_bytes
+from crispdepth.io.atomic import atomic_paths, read_bytes
 from crispdepth.io.depth_codecs import (
     Stored,
     decode,
@@ -165,22 +165,20 @@ def write_depth(
             ".pfm": encode_pfm,
         }
         data = encoders[suffix](values)
-    with atomic_path(path) as file:
+    # Together: numbers whose meaning is unknown, or that of other numbers, are worse than none.
+    with atomic_paths(path, sidecar_path(path)) as (file, sidecar):
         file.write_bytes(data)
-        with atomic_path(_sidecar_path(path)) as sidecar:
-            sidecar.write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
-            # The old file goes, the sidecar gets its name, the file gets its name: a killed run
-            # leaves no numbers whose meaning is unknown or that of other numbers.
-            path.unlink(missing_ok=True)
+        sidecar.write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _sidecar_path(path: Path) -> Path:
+def sidecar_path(path: Path) -> Path:
+    """Where `write_depth` says what the numbers of a depth file mean."""
     return path.with_name(path.name + ".json")
 
 
 def _sidecar(path: Path, size: Size) -> list[tuple[str, dict[str, Any]]]:
     """What the sidecar of ``path`` says, if there is one."""
-    own, shared = _sidecar_path(path), path.with_suffix(".json")
+    own, shared = sidecar_path(path), path.with_suffix(".json")
     if os.path.isfile(own):  # unlike Path.is_file it is merely false for a name that is too long
         facts = _from_json(own)
         if not isinstance(facts, dict):
@@ -326,6 +324,8 @@ def _sentence(
         noun = "relative " + noun
     if stored.values.dtype.kind in "iu" and meaning["unit"] == "m":
         noun += f", {meaning['scale']:g} per stored step"
+    elif meaning["scale"] != 1:
+        noun += f", the stored numbers times {meaning['scale']:g}"
     origin = {key: name for name, facts in reversed(words) for key in facts}
     kind_from, unit_from = (
         origin.get(key, f"the rule for {_numbers(stored)}") for key in ("kind", "unit")

@@ -194,8 +194,10 @@ def _read_header(data: bytes, label: str) -> _Header:
     if plugin is None:
         raise ValueError(f"{label} is not a picture; supported are {FORMATS}.")
     try:
-        # Opened by its plugin, not by Image.open: that has a process-wide limit of its own.
-        header = _tiff_header(data) if plugin is _TIFF else _plain_header(data, plugin)
+        with warnings.catch_warnings():  # about metadata, which is no reason to refuse the pixels
+            warnings.simplefilter("ignore", UserWarning)
+            # Opened by its plugin, not by Image.open: that has a process-wide limit of its own.
+            header = _tiff_header(data) if plugin is _TIFF else _plain_header(data, plugin)
     except Exception as error:  # on malformed bytes a decoder may raise anything
         raise ValueError(
             f"{label} is damaged or not a supported picture ({FORMATS}): {error}"

@@ -5,15 +5,16 @@
 ===========  =======  ==================================================================
 channel      type     what it holds
 ===========  =======  ==================================================================
-R G B        half     the photo, scene-linear (sRGB decoded), multiplied with A
+R G B        half     the colour, scene-linear (sRGB decoded), multiplied with A
 A            half     foreground: the mask; background: 1
 depth.Z      float    the layer's depth, in the kind and unit of the refined depth
 ===========  =======  ==================================================================
 
-Foreground over background is the photo. What the foreground hides is filled smoothly from the
-background around it. Depth is finite everywhere. It is a layer of its own within the part because
-Blender makes one image of all the channels that share a layer, and an image of R, G, B, A and Z
-is none that it can show; a part shows up there as a colour pass and a depth pass.
+Foreground over background is the photo. What the foreground hides, or veils at a soft mask, is
+filled smoothly from the background around it. Depth is finite everywhere. It is a layer of its
+own within the part because Blender makes one image of all the channels that share a layer, and an
+image of R, G, B, A and Z is none that it can show; a part shows up there as a colour pass and a
+depth pass.
 
 Every part has string attributes: ``crispdepth.kind`` ("depth" or "inverse_depth"),
 ``crispdepth.unit`` ("m" or "relative"), ``crispdepth.mask`` (the name of the mask),
@@ -47,6 +48,9 @@ DEPTH_CHANNEL = "depth.Z"
 _PREFIX = "crispdepth."
 _LAYERS = ("background", "foreground")
 _LONGEST_NAME = 40  # bytes; programs cut the names of layers, and a cut name may be ambiguous
+
+_ROUNDING = 0.02  # by which photo and mask together may be off, in linear light
+_SEEN = 0.25  # up to this alpha a pixel still shows some of the background's own colour
 
 Half = NDArray[np.float16]
 
@@ -213,17 +217,25 @@ def _header(depth: DepthMap, mask: str, layer: str) -> dict[str, Any]:
 
 
 def _colours(image: NDArray[Any], alpha: Float32Map) -> _Colours:
-    """The colours of the layers of one mask; channel by channel, for memory's sake."""
-    hidden = alpha >= 1
-    # A soft border mixes both colours: the more it shows of the background, the more it counts.
-    weights = np.square(1 - alpha)
+    """The colours of the layers of one mask; channel by channel, for memory's sake.
+
+    The background is what is seen beside the mask, continued under it. At a soft pixel it is
+    bounded to what leaves the foreground a colour, so that foreground over background is the
+    photo, and a mask that is nearly opaque inside hides the object as an opaque one does.
+    """
+    weights = np.square(np.maximum(1 - alpha / _SEEN, 0))
+    through = np.maximum(1 - alpha, np.float32(1e-6))
     colours = _Colours({}, {})
     for index, name in enumerate("RGB"):
         photo = linear_from_srgb(image[..., index])
-        colours.foreground[name] = (photo * alpha).astype(np.float16)
-        if not hidden.all():  # else nothing is known of the background
-            photo = np.where(hidden, pull_push(photo, weights), photo)
-        colours.background[name] = photo.astype(np.float16)
+        background = photo
+        if weights.any():  # else nothing is known of it
+            filled = pull_push(photo, weights)
+            slack = _ROUNDING * alpha
+            background = filled.clip((photo - alpha - slack) / through, (photo + slack) / through)
+        foreground = photo - (1 - alpha) * background
+        colours.foreground[name] = foreground.astype(np.float16)
+        colours.background[name] = background.astype(np.float16)
     return colours
 
 

@@ -1,6 +1,5 @@
-"""Mask files: soft masks, label maps and alpha channels to one `MaskSet`."""
+"""Mask files and arrays: soft masks, label maps and alpha channels to one `MaskSet`."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,12 +7,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.io.arrays import read_array
 from crispdepth.io.atomic import read_bytes
-from crispdepth.io.images import read_image, read_raw
+from crispdepth.io.images import FORMATS, is_picture, read_image, read_raw
+from crispdepth.ops.masks import MIN_SHARE, count_labels, instances_from_labels
 from crispdepth.types import Float32Map, MaskRole, MaskSet
 
 Layout = Literal["auto", "soft", "labels"]
-"""How the numbers of a mask file are meant: coverage, or an id for each object."""
+"""How the numbers of a mask are meant: coverage, or an id for each object."""
 
 MAX_COLOURS = 64
 """A coloured picture with more colours than this is no label map."""
@@ -29,58 +30,64 @@ class ReadMasks(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """The masks of one file as it means them, before polarity and role."""
+    """The masks of one source as it means them, before polarity and role."""
 
     values: NDArray[Any]  # (n, h, w) uint8, uint16 or float32 in [0, 1]
-    labels: tuple[str, ...] = ()  # names of the masks where the file is a label map
+    labels: tuple[str, ...] = ()  # names of the masks where the source is a label map
     notes: tuple[str, ...] = ()
 
 
-class _Picture(NamedTuple):
-    """The numbers of a file that matter for a mask."""
+class _Numbers(NamedTuple):
+    """The numbers of a source that matter for a mask."""
 
-    array: NDArray[Any]  # (h, w), or (n, h, w) from .npy and .npz
+    array: NDArray[Any]  # (h, w), or (n, h, w) from an array
     meaning: Literal["alpha", "numbers", "indices", "colours"] = "numbers"
 
 
 def read_masks(
-    files: Sequence[Path],
+    sources: Sequence[Path | bytes | NDArray[Any]],
     *,
     role: MaskRole = "object",
     white: Literal["keep", "ignore"] = "keep",
     invert: bool = False,
     layout: Layout = "auto",
-    min_share: float = 0.01,
+    min_share: float = MIN_SHARE,
 ) -> ReadMasks:
-    """The masks of one photo, from one file or several.
+    """The masks of one photo, from one source or several; an array means what its file would.
 
     Soft masks stay as they are stored, 8 or 16 bit. An alpha channel that is not constant is the
-    mask. Pictures of grey colours are grey, whether RGB or palette; in a file of zeros and ones,
+    mask. Pictures of grey colours are grey, whether RGB or palette; in a source of zeros and ones,
     1 is white.
 
-    A label map gives one mask for each id but 0. Files are label maps if they are coloured (a
+    A label map gives one mask for each id but 0. Sources are label maps if they are coloured (a
     palette, or at most `MAX_COLOURS` RGB colours), or if they hold two or more ids that are all
     below 128, or ids of more than 8 bits in integers of more than 16. Of several ids, those that
     cover no more than ``min_share`` of the photo are left out.
 
     Args:
-        files: The files of the photo: pictures, or ``.npy`` / ``.npz`` with (h, w) or (n, h, w)
-            numbers. The masks of several files are named after what tells the files apart.
+        sources: Files, the bytes of files, or arrays. A file is a picture, ``.npy`` or ``.npz``;
+            an array is (h, w), (n, h, w), or a picture's (h, w, c) with c <= 4, of bools, integers
+            or floats in [0, 1]. The masks of several files are named after what tells the files
+            apart, those of the others ``mask0``, ...
         role: What 1 says in the result: this is the object, or ignore this.
-        white: What white says in the files. Where that is the opposite of ``role``, the result
-            is one mask: what no mask of the files covers.
-        invert: The files hold the opposite of what they should; each is inverted by itself.
+        white: What white says in the sources. Where that is the opposite of ``role``, the result
+            is one mask: what no mask of the sources covers.
+        invert: The sources hold the opposite of what they should; each is inverted by itself.
         layout: "soft" or "labels" where the rule above gets it wrong.
         min_share: Share of the photo, in [0, 1].
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a file is damaged or is no mask, or the sizes of the files differ.
+        ValueError: a source is damaged or is no mask, or the sizes of the sources differ.
     """
     flip = (white == "keep") != (role == "object")
     # The opposite of a label map is one mask, so there is no use in taking it apart.
     apart = not (flip or invert)
-    stored = [_read_file(file, layout, min_share if apart else None) for file in files]
+    files = [s if isinstance(s, Path) else Path(f"mask{i}") for i, s in enumerate(sources)]
+    stored = [
+        _read_source(source, file, layout, min_share if apart else None)
+        for source, file in zip(sources, files, strict=True)
+    ]
     for file, mask in zip(files, stored, strict=True):
         if mask.values.shape[1:] != stored[0].values.shape[1:]:
             raise ValueError(
@@ -97,16 +104,24 @@ def read_masks(
 
 
 def masks_from_alpha(alpha: Float32Map, role: MaskRole = "object") -> MaskSet:
-    """The alpha channel of a photo, (h, w) in [0, 1], as its mask: what is opaque is the object."""
+    """The alpha channel of a photo, (h, w) in [0, 1], as its mask: what is opaque is the object.
+
+    Raises:
+        ValueError: the alpha channel is constant, so it marks nothing.
+    """
+    if np.ptp(alpha) == 0:
+        raise ValueError(
+            "No mask was given, and the photo has none: its alpha channel is constant, so it is "
+            "opaque everywhere or transparent everywhere. Give a mask."
+        )
     return MaskSet((alpha if role == "object" else _opposite(alpha))[None], ("alpha",), role)
 
 
-def _read_file(file: Path, layout: Layout, min_share: float | None) -> _Stored:
-    """The masks of a file; ``min_share`` None: do not take a label map apart."""
-    numeric = file.suffix.lower() in (".npy", ".npz")
-    array, meaning = _read_numbers(file) if numeric else _read_picture(file, layout)
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * np.uint8(255)
+def _read_source(
+    source: Path | bytes | NDArray[Any], file: Path, layout: Layout, min_share: float | None
+) -> _Stored:
+    """The masks of a source that is called ``file``; ``min_share`` None: keep label maps whole."""
+    array, meaning = _numbers(source, file, layout)
     if array.dtype.kind == "f" or meaning == "alpha":
         return _Stored(_soft(file, array))
     if array.dtype.kind not in "iu":
@@ -114,7 +129,7 @@ def _read_file(file: Path, layout: Layout, min_share: float | None) -> _Stored:
 
     wide = array.dtype.itemsize > 2
     array = _narrowed(array)
-    ids, counts = _ids(array)
+    ids, _ = count_labels(array)
     if len(ids) == 1 and (ids[0] == 1 or (layout == "auto" and 2 * ids[0] < _full(array))):
         return _Stored(_soft(file, array > 0))  # zeros and ones, or zeros and one id
     several_ids = len(ids) > 1 and (ids[-1] < _LABEL_LIMIT or (wide and ids[-1] > 255))
@@ -131,56 +146,73 @@ def _read_file(file: Path, layout: Layout, min_share: float | None) -> _Stored:
         )
     if min_share is None:
         return _Stored(_soft(file, array > 0))
+    # An id that is alone is what the user means, however small.
+    found = instances_from_labels(array, min_share if len(ids) > 1 else 0)
     name = "#{:06x}" if meaning == "colours" else "{}"
-    labels = [name.format(id_) for id_ in ids]
-    masks = _take_apart(file, array, ids, labels, counts > min_share * array.size)
+    names, left_out, every = (
+        tuple(map(name.format, some)) for some in (found.ids, found.too_small, ids)
+    )
+    notes = []
     if guessed:
-        assumed = (
-            f"{file.name}: read as a label map with ids {_some(labels)}; "
+        notes.append(
+            f"{file.name}: read as a label map with ids {_some(every)}; "
             "with layout 'soft' it is one soft mask."
         )
-        return masks._replace(notes=(assumed, *masks.notes))
-    return masks
+    if left_out:
+        notes.append(
+            f"{file.name}: {len(left_out)} of {len(ids)} labels cover too little of the photo "
+            f"and are left out: {_some(left_out)}."
+        )
+    return _Stored(found.masks, names, tuple(notes))
 
 
-def _take_apart(
-    file: Path,
-    array: NDArray[Any],
-    ids: NDArray[Any],
-    labels: Sequence[str],
-    large: NDArray[np.bool_],
-) -> _Stored:
-    """One mask for each large id; an id that is alone is always large enough."""
-    if len(ids) == 1:
-        large = np.ones(1, bool)
-    values = np.zeros((np.count_nonzero(large), *array.shape), np.uint8)
-    for mask, id_ in zip(values, ids[large], strict=True):
-        mask[array == id_] = 255
-    kept = tuple(label for label, is_large in zip(labels, large, strict=True) if is_large)
-    left_out = [label for label in labels if label not in kept]
-    note = (
-        f"{file.name}: {len(left_out)} of {len(labels)} labels cover too little of the photo "
-        f"and are left out: {_some(left_out)}."
-    )
-    return _Stored(values, kept, (note,) if left_out else ())
+def _numbers(source: Path | bytes | NDArray[Any], file: Path, layout: Layout) -> _Numbers:
+    if isinstance(source, np.ndarray):
+        return _from_array(source, file, layout)
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    if is_picture(data):
+        return _from_picture(data, file, layout)
+    try:
+        array = read_array(data, ("masks", "mask"))
+    except Exception as error:  # on malformed bytes the readers may raise anything
+        raise ValueError(
+            f"{file} is no picture ({FORMATS}) and no NumPy file of masks: {error}"
+        ) from error
+    return _from_array(array, file, layout)
 
 
-def _read_picture(file: Path, layout: Layout) -> _Picture:
+def _from_array(array: NDArray[Any], file: Path, layout: Layout) -> _Numbers:
+    """The (h, w) or (n, h, w) numbers of an array; the last axis of a picture is its channels."""
+    if array.ndim not in (2, 3) or 0 in array.shape[-2:]:
+        raise ValueError(f"{file} has shape {array.shape}; masks are (h, w) or (n, h, w).")
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * np.uint8(255)
+    if array.ndim == 3 and array.shape[2] <= 4:  # no photo is so narrow
+        return _from_channels(array, ("L", "LA", "RGB", "RGBA")[array.shape[2] - 1], file, layout)
+    return _Numbers(array)
+
+
+def _from_picture(data: bytes, file: Path, layout: Layout) -> _Numbers:
     """The grey levels, palette indices, packed colours or alpha of a picture, (h, w)."""
-    array, mode = read_raw(file)
-    if mode == "P":
-        photo = read_image(file)  # the same picture in colours
-        if photo.alpha is not None and np.ptp(photo.alpha) > 0 and layout != "labels":
-            return _Picture(photo.alpha, "alpha")
-        return _Picture(photo.rgb[..., 0]) if _is_grey(photo.rgb) else _Picture(array, "indices")
+    array, mode = read_raw(data, str(file))
+    if mode != "P":
+        return _from_channels(array, mode, file, layout)
+    photo = read_image(data, str(file))  # the same picture in colours
+    if photo.alpha is not None and np.ptp(photo.alpha) > 0 and layout != "labels":
+        return _Numbers(photo.alpha, "alpha")
+    return _Numbers(photo.rgb[..., 0]) if _is_grey(photo.rgb) else _Numbers(array, "indices")
+
+
+def _from_channels(array: NDArray[Any], mode: str, file: Path, layout: Layout) -> _Numbers:
+    """The same from the channels that ``mode`` names as Pillow does."""
     if mode[-1] in "Aa":
         if np.ptp(array[..., -1]) > 0 and layout != "labels":
-            return _Picture(array[..., -1], "alpha")
+            return _Numbers(array[..., -1], "alpha")
         array = array[..., :-1]
     if array.ndim == 2:
-        return _Picture(array)
+        return _Numbers(array)
     if array.shape[2] == 1 or (mode[:3] == "RGB" and _is_grey(array)):
-        return _Picture(array[..., 0])
+        return _Numbers(array[..., 0])
     if mode[:3] != "RGB" or array.shape[2] != 3 or array.dtype.kind != "u":
         raise ValueError(
             f"{file} has {mode} colours of type {array.dtype}; save the mask as a grey PNG."
@@ -190,24 +222,7 @@ def _read_picture(file: Path, layout: Layout) -> _Picture:
     wide = array.astype(np.uint32 if array.itemsize == 1 else np.uint64)
     red, green, blue = np.moveaxis(wide, 2, 0)
     bits = wide.dtype.type(8 * array.itemsize)
-    return _Picture((red << bits | green) << bits | blue, "colours")
-
-
-def _read_numbers(file: Path) -> _Picture:
-    """The array of an ``.npy`` or ``.npz`` file, (h, w) or (n, h, w)."""
-    data = io.BytesIO(read_bytes(file))
-    try:
-        loaded = np.load(data, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # on malformed bytes the readers may raise anything
-        raise ValueError(f"{file} is not a whole .npy or .npz file: {error}") from error
-    named = [arrays[key] for key in ("masks", "mask") if key in arrays] or list(arrays.values())
-    if len(named) != 1:
-        raise ValueError(f"{file} holds {sorted(arrays)}; call the array of masks 'masks'.")
-    (array,) = named
-    if array.ndim not in (2, 3) or 0 in array.shape[-2:]:
-        raise ValueError(f"{file} has shape {array.shape}; masks are (h, w) or (n, h, w).")
-    return _Picture(array)
+    return _Numbers((red << bits | green) << bits | blue, "colours")
 
 
 def _soft(file: Path, array: NDArray[Any]) -> NDArray[Any]:
@@ -236,16 +251,6 @@ def _narrowed(array: NDArray[Any]) -> NDArray[Any]:
     array = np.maximum(array, 0)
     fitting = [t for t in (np.uint8, np.uint16) if array.max(initial=0) <= np.iinfo(t).max]
     return array.astype(fitting[0]) if fitting else array
-
-
-def _ids(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The different values above 0, ascending, and how often each occurs."""
-    if array.dtype in (np.uint8, np.uint16):
-        counts = np.bincount(array.ravel())
-        ids = np.flatnonzero(counts)
-        return ids[ids > 0], counts[ids[ids > 0]]
-    ids, counts = np.unique(array, return_counts=True)
-    return ids[ids > 0], counts[ids > 0]
 
 
 def _is_grey(rgb: NDArray[Any]) -> bool:

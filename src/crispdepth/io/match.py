@@ -1,4 +1,4 @@
-"""Which mask or depth file belongs to which photo: the one place that knows naming conventions.
+"""Which mask or depth file belongs to which photo, and where to look for it.
 
 Only names are looked at, never the content of a picture. A photo goes by its path relative to
 ``photo_root``. A file fits when a rule gives the file its name and the folders agree as far as
@@ -7,65 +7,31 @@ other photo is called 1.
 """
 
 import json
-import math
 import os
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-White = Literal["keep", "ignore"]
-"""What the white (non-zero) pixels of a mask file mean."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A naming convention.
-
-    ``pattern`` is the path of the file relative to the folder of its photo. ``{name}`` is the
-    name of the photo, ``{stem}`` the same without suffix, ``{label}`` any word without a dot and
-    ``.*`` any suffix. Files that are not found by their name have no pattern.
-    """
-
-    name: str
-    pattern: str = ""
-    white: White = "keep"
-    marked: bool = False  # the name itself says what the file is: safe to take from beside a photo
-
-
-MASK_RULES = (
-    Rule("same name", "{name}"),
-    Rule("name.ext.png", "{name}.*", marked=True),  # COLMAP, OpenMVS --mask-path, LichtFeld
-    Rule("stem.png", "{stem}.*"),  # rembg, SAM; nerfstudio's masks/
-    Rule("stem_mask.png", "{stem}_mask.*", marked=True),  # 3DGRUT, ODM
-    Rule("stem.mask.png", "{stem}.mask.*", marked=True),  # OpenMVS, a label image
-    Rule("dynamic_mask_stem.png", "dynamic_mask_{stem}.*", "ignore", marked=True),  # instant-ngp
-    Rule("stem.<label>.png", "{stem}.{label}.*"),  # several files for one photo
+from crispdepth.io.naming import (
+    DEPTH_RULES,
+    DEPTH_SUFFIXES,
+    GIVEN_FILE,
+    MASK_RULES,
+    MASK_SUFFIXES,
+    ONE_MASK,
+    TRANSFORMS,
+    Index,
+    Rule,
+    assign,
+    expected,
+    normal,
+    patterns,
+    some,
 )
-"""Mask conventions by priority."""
-
-DEPTH_RULES = (
-    Rule("stem.exr", "{stem}.*"),
-    Rule("name.ext.exr", "{name}.*"),
-    Rule("name.ext.geometric.bin", "{name}.geometric.*", marked=True),  # COLMAP dense
-    Rule("name.ext.photometric.bin", "{name}.photometric.*", marked=True),
-    Rule("stem_depth.exr", "{stem}_depth.*", marked=True),
-    Rule("stem.depth.exr", "{stem}.depth.*", marked=True),
-    Rule("stem/depth.exr", "{stem}/depth.*", marked=True),  # a folder written by this program
-)
-"""Depth conventions by priority."""
-
-TRANSFORMS = Rule("transforms.json")  # nerfstudio: frames[].mask_path, frames[].depth_file_path
-ONE_MASK = Rule("one mask for all photos")  # COLMAP: camera_mask_path
-GIVEN_FILE = Rule("the given file")
-
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".npy", ".npz", ".bmp", ".jpg", ".jpeg")
-DEPTH_SUFFIXES = (".exr", ".npy", ".npz", ".pfm", ".tif", ".tiff", ".bin", ".png")
-"""What such files may end in; of several files that fit, the one whose suffix comes first wins."""
-
-_NOT_LABELS = {"mask", "depth", "geometric", "photometric"} | {s[1:] for s in MASK_SUFFIXES}
 
 
 @dataclass(frozen=True)
@@ -79,13 +45,16 @@ class Matches:
     def report(self) -> str:
         """One line for each rule that was used, and one for the photos without a match."""
         total = len(self.files) + len(self.unmatched)
-        lines = [
-            f"{count}/{total} photos matched by rule {rule.name}"
+        used = Counter(
+            rule.named_like(self.files[photo][0])
             + (" (white = ignore)" if rule.white == "ignore" else "")
-            for rule, count in Counter(self.rules.values()).most_common()
-        ]
+            for photo, rule in self.rules.items()
+        )
+        lines = [f"{n}/{total} photos matched by rule {name}" for name, n in used.most_common()]
         if self.unmatched:
-            names = _some(photo.name for photo in self.unmatched)
+            photos = (*self.files, *self.unmatched)
+            root = os.path.commonpath([os.path.abspath(photo.parent) for photo in photos])
+            names = some(os.path.relpath(photo, root) for photo in self.unmatched)
             lines.append(f"{len(self.unmatched)}/{total} photos without a match: {names}")
         return "\n".join(lines)
 
@@ -138,7 +107,7 @@ def without_companions(photos: Sequence[Path]) -> list[Path]:
     ``1.depth.png`` are one photo.
     """
     companions = {
-        os.path.join(photo.parent, _expected(rule, photo.name))
+        os.path.join(photo.parent, expected(rule, photo.name))
         for photo in photos
         for rule in MASK_RULES + DEPTH_RULES
         if rule.marked
@@ -184,7 +153,7 @@ def _match(
     for candidates, listing in sources:
         others = ((key, path) for key, path in listing if os.path.abspath(path) not in own)
         left = {photo: key for photo, key in keys.items() if photo not in files}
-        found = _assign(candidates, left, _Index(others, convention.suffixes), doubts)
+        found = assign(candidates, left, Index(others, convention.suffixes), doubts)
         files.update({photo: claimed for photo, (_, claimed) in found.items()})
         rules.update({photo: rule for photo, (rule, _) in found.items()})
 
@@ -205,7 +174,7 @@ def _photo_keys(photos: Sequence[Path], photo_root: Path) -> dict[Path, str]:
         path = os.path.abspath(photo)
         if not path.startswith(root):
             raise ValueError(f"{photo} is not below {photo_root}; give a folder that holds it.")
-        keys[photo] = _normal(path[len(root) :])
+        keys[photo] = normal(path[len(root) :])
     return keys
 
 
@@ -232,7 +201,7 @@ def _from_transforms(
     """The files that a nerfstudio ``transforms.json`` names for the photos."""
     try:
         frames = {
-            _normal(os.path.abspath(path.parent / frame["file_path"])): path.parent / file
+            normal(os.path.abspath(path.parent / frame["file_path"])): path.parent / file
             for frame in json.loads(path.read_text("utf-8"))["frames"]
             if (file := frame.get(frame_key))
         }
@@ -243,7 +212,7 @@ def _from_transforms(
         ) from error
     files: dict[Path, tuple[Path, ...]] = {}
     for photo in photos:
-        key = _normal(os.path.abspath(photo))
+        key = normal(os.path.abspath(photo))
         file = frames.get(key) or frames.get(os.path.splitext(key)[0])  # Blender omits suffixes
         if file is not None and not file.is_file():
             raise ValueError(
@@ -266,151 +235,44 @@ def _list_tree(folder: Path) -> Iterator[tuple[str, Path]]:
         relative = os.path.relpath(parent, folder)
         for name in names:
             if not name.startswith("."):
-                yield _normal(os.path.normpath(os.path.join(relative, name))), Path(parent, name)
+                yield normal(os.path.normpath(os.path.join(relative, name))), Path(parent, name)
 
 
 def _list_beside(photos: Sequence[Path], photo_root: Path) -> Iterator[tuple[str, Path]]:
     """(normalised relative path, path) of the files in the folders of the photos."""
     for folder in dict.fromkeys(photo.parent for photo in photos):
         relative = os.path.relpath(folder, photo_root)
-        with os.scandir(folder) as entries:
+        names: list[str] = []
+        # A photo in a folder that is not there, or is closed, says so itself when it is read.
+        with suppress(OSError), os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_file()]
         for name in names:
-            yield _normal(os.path.normpath(os.path.join(relative, name))), folder / name
-
-
-class _Claim(NamedTuple):
-    """Files that a rule finds for a photo."""
-
-    agreement: float  # in how many folders the two paths agree; infinite: in all
-    files: tuple[Path, ...]
-
-
-class _Index:
-    """Files by the relative paths and patterns under which a rule would look for them."""
-
-    def __init__(self, listing: Iterable[tuple[str, Path]], suffixes: Sequence[str]) -> None:
-        self._rank = {suffix: rank for rank, suffix in enumerate(suffixes)}
-        self._files: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-        self._longer: dict[str, list[str]] = defaultdict(list)  # a path -> paths that end in it
-        for relative, path in listing:
-            if path.suffix.lower() in self._rank:
-                for key in _patterns(relative):
-                    self._files[key].append((relative, path))
-        for key in self._files:
-            for tail in _tails(key):
-                self._longer[tail].append(key)
-
-    def find(self, key: str, least: int, given: Collection[Path]) -> list[_Claim]:
-        """What lies at ``key``, or else where the path agrees most, in ``least`` folders or more.
-
-        Several claims agree equally. Files that were ``given`` away are left out.
-        """
-        agreement: float = math.inf
-        found = [key] if key in self._files else []
-        if not found:
-            found, agreement = self._longer.get(key, []), key.count("/")
-        if not found:
-            tails = (tail for tail in _tails(key) if tail.count("/") >= least)
-            found = [tail for tail in tails if tail in self._files][:1]
-            agreement = found[0].count("/") if found else 0
-        claims = (_Claim(agreement, self._best(key, given)) for key in found)
-        return [claim for claim in claims if claim.files]
-
-    def _best(self, key: str, given: Collection[Path]) -> tuple[Path, ...]:
-        """The files at ``key``: one for each name, the one with the preferred suffix."""
-        best: dict[str, Path] = {}
-        ranked = sorted(self._files[key], key=lambda file: self._rank[file[1].suffix.lower()])
-        for relative, path in ranked:
-            if path not in given:
-                best.setdefault(os.path.splitext(relative)[0], path)
-        return tuple(path for _, path in sorted(best.items()))
-
-
-def _assign(
-    rules: Sequence[Rule], keys: Mapping[Path, str], index: _Index, doubts: dict[Path, str]
-) -> dict[Path, tuple[Rule, tuple[Path, ...]]]:
-    """Rule and files of each photo, by the rules that explain most; notes ``doubts`` by photo."""
-    counts = {rule: len(_claims(rule, keys, index, (), {})) for rule in rules}
-    found: dict[Path, tuple[Rule, tuple[Path, ...]]] = {}
-    given: set[Path] = set()
-    for rule in sorted(rules, key=lambda rule: -counts[rule]):  # stable: keeps the priority
-        left = {photo: key for photo, key in keys.items() if photo not in found}
-        for photo, files in _claims(rule, left, index, given, doubts).items():
-            found[photo] = rule, files
-            given.update(files)
-    return found
-
-
-def _claims(
-    rule: Rule,
-    keys: Mapping[Path, str],
-    index: _Index,
-    given: Collection[Path],
-    doubts: dict[Path, str],
-) -> dict[Path, tuple[Path, ...]]:
-    """The files that a rule finds for each photo, where it leaves no doubt."""
-    rivals: dict[tuple[Path, ...], list[tuple[float, Path]]] = defaultdict(list)
-    for photo, key in keys.items():
-        folder, slash, name = key.rpartition("/")
-        hits = index.find(folder + slash + _expected(rule, name), rule.pattern.count("/"), given)
-        if len(hits) > 1:
-            fitting = _some(str(file) for hit in hits for file in hit.files)
-            doubts[photo] = (
-                f"Several files fit the photo {photo} by rule {rule.name}: {fitting}. "
-                "Give the folder that holds only the ones you mean."
-            )
-        elif hits:
-            rivals[hits[0].files].append((hits[0].agreement, photo))
-    claims = {}
-    for files, photos in rivals.items():
-        most = max(agreement for agreement, _ in photos)
-        nearest = [photo for agreement, photo in photos if agreement == most]
-        if len(nearest) == 1:
-            claims[nearest[0]] = files
-            continue
-        message = (
-            f"{_some(map(str, files))} fits several photos: {_some(map(str, nearest))}. Put it "
-            f"into the sub-folder of its photo, or call it like {nearest[0].name}{files[0].suffix}."
-        )
-        doubts.update(dict.fromkeys(nearest, message))
-    return claims
-
-
-def _patterns(relative: str) -> Iterator[str]:
-    """The keys under which a rule finds a file: itself, any suffix, any label and suffix."""
-    stem = os.path.splitext(relative)[0]
-    yield relative
-    yield f"{stem}.*"
-    base, dot, label = stem.rpartition(".")
-    if dot and "/" not in label and label.lower() not in _NOT_LABELS:
-        yield f"{base}.{{label}}.*"
-
-
-def _expected(rule: Rule, name: str) -> str:
-    """The pattern of a rule for the photo of that name, ``{label}`` and ``.*`` left open."""
-    stem = os.path.splitext(name)[0]
-    return rule.pattern.format(name=name, stem=stem, label="{label}")
+            yield normal(os.path.normpath(os.path.join(relative, name))), folder / name
 
 
 def _rule_of_file(file: Path, photos: Sequence[Path]) -> Rule:
     """The rule, and so the polarity, that the name of a mask follows that was given for a photo."""
-    patterns = set(_patterns(_normal(file.name)))
+    name = normal(file.name)
+    fitting = set(patterns(name))
     for rule in MASK_RULES:
         for photo in photos:
-            if _expected(rule, _normal(photo.name)).rpartition("/")[2] in patterns:
+            if expected(rule, normal(photo.name)).rpartition("/")[2] in fitting:
                 return rule
-    return GIVEN_FILE
+    # Whatever photo it was made for, such a name says what white means.
+    said = (r for r in MASK_RULES if r.white == "ignore" and fnmatch(name, expected(r, "*")))
+    return next(said, GIVEN_FILE)
 
 
 def _no_match(photos: Sequence[Path], folders: Sequence[Path], convention: _Convention) -> str:
     """The error text: what was looked for, and what is there instead."""
     tried = [
-        _expected(rule, photos[0].name).replace(".*", convention.suffixes[0])
+        expected(rule, photos[0].name).replace(".*", convention.suffixes[0])
         for rule in convention.rules
     ]
     there = "; ".join(
-        f"{folder} holds {_some(sorted(os.listdir(folder))) or 'nothing'}" for folder in folders
+        f"{folder} holds {some(sorted(os.listdir(folder))) or 'nothing'}"
+        for folder in folders
+        if folder.is_dir()
     )
     return (
         f"No {convention.what} matches any of the {len(photos)} photos. For {photos[0].name} "
@@ -418,22 +280,3 @@ def _no_match(photos: Sequence[Path], folders: Sequence[Path], convention: _Conv
         f"{' '.join(convention.suffixes)}). {there}. "
         f"Rename the {convention.what} files, or give the folder they are in."
     )
-
-
-def _tails(key: str) -> Iterator[str]:
-    """The paths that a path ends in, longest first, without itself."""
-    while "/" in key:
-        key = key.partition("/")[2]
-        yield key
-
-
-def _normal(path: str) -> str:
-    """A path with forward slashes, composed: macOS may list an accent as a letter of its own."""
-    return unicodedata.normalize("NFC", path.replace(os.sep, "/"))
-
-
-def _some(names: Iterable[str], limit: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -16,7 +16,7 @@ NEAR_MARGIN = -1.0
 FAR_MARGIN = 2.0
 """Pixels added to the measured band on the nearer and on the farther side of the border."""
 
-NEAR_SHARE = 0.5
+NEAR_SHARE = 0.45
 """How much of its correction the nearer side takes: things curve away from the eye towards their
 outline, so what their inside predicts there is too near (docs/experiments.md)."""
 
@@ -33,7 +33,10 @@ SLACK = 0.8
 """How far a continued layer may leave the range of its trusted pixels, on the [0, 10] scale."""
 
 ALIKE = 0.12
-"""Distance of mean colours, on the [0, 1] scale, up to which two places look alike."""
+"""Mean distance of colours, on the [0, 1] scale, up to which two places look alike."""
+
+TEXTURE = 1.25
+"""The same as a multiple of the mean distance within one of them."""
 
 COARSE = 8
 """Width in pixels of the cells in which the surroundings' colours are averaged."""
@@ -158,26 +161,36 @@ def _shows_its_own(
 ) -> BoolMap:
     """For each patch number, whether the photo there looks like the own side around the mask.
 
-    A hole one sees through does; a thing that stands in front of the object does not.
+    A hole one sees through does; a thing that stands in front of the object does not. Where the
+    own side is noisy or textured, a hole may differ as much from its mean colours as it does.
     """
-    distances = []
-    for side in (own, other):
-        if not side.any():
-            return np.zeros(int(patches.max()) + 1, bool)
-        distances.append(np.linalg.norm(image - _surroundings(image, side), axis=2))
-    count = np.maximum(np.bincount(patches.ravel()), 1)
-    to_own, to_other = (np.bincount(patches.ravel(), d.ravel()) / count for d in distances)
-    return np.asarray((to_own < ALIKE) & (1.5 * to_own < to_other), bool)
+    if not (own.any() and other.any()):
+        return np.zeros(int(patches.max()) + 1, bool)
+    at = np.nonzero(patches)
+    number = patches[at]
+    count = np.maximum(np.bincount(number), 1)
+
+    def mean(values: Float32Map) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(number, values[at]) / count)
+
+    from_own, from_other = (
+        np.linalg.norm(image - _surroundings(image, side), axis=2) for side in (own, other)
+    )
+    usual = _surroundings(from_own, own)
+    to_own, to_other = mean(from_own), mean(from_other)
+    alike = to_own < np.maximum(ALIKE, TEXTURE * mean(usual))
+    return np.asarray(alike & (1.5 * to_own < to_other), bool)
 
 
 def _surroundings(image: NDArray[np.float32], side: BoolMap) -> NDArray[np.float32]:
-    """The colours of a side continued over the whole frame, coarsely."""
+    """The colours (h, w, 3), or values (h, w), of a side continued over the frame, coarsely."""
     height, width = side.shape
     small = (max(1, width // COARSE), max(1, height // COARSE))
     weight = side.astype(np.float32)
+    colours = (..., None) if image.ndim == 3 else ()
     share = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(image * weight[..., None], small, interpolation=cv2.INTER_AREA)
-    mean = np.asarray(total / np.maximum(share, 1e-6)[..., None], np.float32)
+    total = cv2.resize(image * weight[colours], small, interpolation=cv2.INTER_AREA)
+    mean = np.asarray(total / np.maximum(share, 1e-6)[colours], np.float32)
     colour = pull_push(mean, (share > 0).astype(np.float32))
     return np.asarray(cv2.resize(colour, (width, height)), np.float32)
 

@@ -1,10 +1,55 @@
 """Operations on masks."""
 
+from typing import Any, NamedTuple
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from crispdepth.ops.resample import same_aspect
 from crispdepth.types import MaskSet, Size
+
+MIN_SHARE = 0.01
+"""An instance counts when it covers more than this share of its map (Layered Depth Refinement
+with Mask Guidance)."""
+
+_BLOCK = 1 << 20  # pixels that are counted at once; NumPy takes 8 bytes for each
+
+
+class Instances(NamedTuple):
+    """The instances of a label map, one mask each."""
+
+    masks: NDArray[np.uint8]  # (n, h, w), 255 inside, 0 outside
+    ids: tuple[int, ...]  # of the masks, ascending
+    too_small: tuple[int, ...]  # ids that were left out
+
+
+def instances_from_labels(labels: NDArray[Any], min_share: float = MIN_SHARE) -> Instances:
+    """One mask for each id above 0 that covers more than ``min_share`` of the map.
+
+    Args:
+        labels: (h, w) integers; 0 and below is no instance.
+        min_share: in [0, 1].
+    """
+    ids, counts = count_labels(labels)
+    is_large = counts > min_share * labels.size
+    masks = np.zeros((np.count_nonzero(is_large), *labels.shape), np.uint8)
+    for mask, instance in zip(masks, ids[is_large], strict=True):
+        mask[labels == instance] = 255
+    return Instances(masks, tuple(ids[is_large].tolist()), tuple(ids[~is_large].tolist()))
+
+
+def count_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The different integers above 0, ascending, and how often each occurs."""
+    if labels.dtype not in (np.uint8, np.uint16):
+        ids, counts = np.unique(labels, return_counts=True)
+        return ids[ids > 0], counts[ids > 0]
+    flat = labels.ravel()
+    counts = np.zeros(np.iinfo(labels.dtype).max + 1, np.intp)
+    for start in range(0, flat.size, _BLOCK):
+        counts += np.bincount(flat[start : start + _BLOCK], minlength=counts.size)
+    ids = np.flatnonzero(counts)
+    return ids[ids > 0], counts[ids[ids > 0]]
 
 
 def resize_masks(masks: MaskSet, size: Size) -> MaskSet:

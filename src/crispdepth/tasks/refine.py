@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crispdepth.geometry.depth import Scaled, from_inverse_depth, inverse_depth, scale_to_completer
 from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.ops.fill import pull_push
+from crispdepth.ops.images import eight_bit
 from crispdepth.ops.resample import joint_upsample, shrink, upsample
 from crispdepth.types import (
     BoolMap,
@@ -26,6 +27,9 @@ from crispdepth.types import (
     RefinedDepth,
     Size,
 )
+
+FILL_BLUR = 2.5
+"""Blur in pixels of the depth edges in invalid regions that are filled."""
 
 SUPPORT_SIGMA = 0.02
 """Radius, as a share of the longer side, in which kept pixels support a completed one."""
@@ -72,7 +76,7 @@ def refine_depth(
 
     Pixels whose gate is 0 keep the input bit for bit, and invalid pixels stay invalid (the layers
     are defined there too). With several masks each pixel takes the refinement that moves it most
-    (spec A.5). Refinement is equivariant to positive affine maps of inverse depth.
+    (the paper's supplement). Refinement is equivariant to positive affine maps of inverse depth.
 
     Masks of role ``ignore`` do not sharpen anything: what they cover becomes invalid.
 
@@ -175,7 +179,7 @@ def _without_ignored(image: NDArray[Any], depth: DepthMap, masks: MaskSet) -> Re
 
 def _prepare(image: NDArray[Any], inverse: Float32Map, valid: BoolMap, resolution: int) -> _Scene:
     """Bring the inputs to the completer's resolution; invalid pixels have no influence."""
-    photo = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    photo = eight_bit(image)
     height, width = inverse.shape
     scale = min(1.0, resolution / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -232,17 +236,21 @@ def _complete_layer(
 
 
 def _filled(inverse: Float32Map, valid: Float32Map, mask: Float32Map) -> Float32Map:
-    """Inverse depth with invalid pixels filled from valid ones of their own side of the mask."""
+    """Inverse depth with invalid pixels filled from valid ones of their own side of the mask.
+
+    Between the sides the filling is as blurred as rough depth usually is: a completer that judges
+    the blur by what it sees must not take the map for a sharp one.
+    """
     missing = valid == 0
     if not missing.any():
         return inverse
     inside = mask >= 0.5
-    filled = inverse.copy()
-    for side in (inside, ~inside):
-        known = side & ~missing
-        weights = (known if known.any() else ~missing).astype(np.float32)
-        np.copyto(filled, pull_push(inverse, weights), where=side & missing)
-    return filled
+    front, back = (
+        pull_push(inverse, (known if known.any() else ~missing).astype(np.float32))
+        for known in (inside & ~missing, ~inside & ~missing)
+    )
+    share = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), FILL_BLUR)
+    return np.where(missing, back + share * (front - back), inverse)
 
 
 def _support(gate: Float32Map, mask: Float32Map) -> Float32Map:
@@ -282,7 +290,7 @@ def _merge(
     gate: Float32Map,
     confidence: Float32Map,
 ) -> None:
-    """Composite one mask (eq. 3) and keep it, in place, where it moves a pixel most (spec A.5)."""
+    """Composite one mask (eq. 3) and keep it, in place, where it moves a pixel most."""
     composite_gate = _blend(alpha, front.gate, back.gate)
     at = np.nonzero(composite_gate)  # mostly a band: the rest needs no compositing
     composite = _blend(alpha[at], front.values[at], back.values[at])

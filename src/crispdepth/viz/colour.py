@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.ops.images import eight_bit
 from crispdepth.types import BoolMap, Float32Map
 
 Rgb = NDArray[np.uint8]  # (h, w, 3), sRGB
@@ -104,20 +105,13 @@ def change_map(
     return rgb
 
 
-def photo_rgb(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Rgb:
-    """A photo (h, w, 3) of 8 or 16 bits as 8 bits."""
-    if image.dtype == np.uint16:
-        return cv2.convertScaleAbs(image, alpha=1 / 257).astype(np.uint8, copy=False)
-    return image.astype(np.uint8, copy=False)
-
-
 def overlay_mask(
     image: NDArray[np.uint8] | NDArray[np.uint16],  # (h, w, 3)
     mask: NDArray[Any],  # (h, w), bool or soft in [0, 1]
     colour: Colour = (0, 220, 255),
 ) -> Rgb:
     """The photo with the outline of ``mask >= 0.5``, dark-edged so that it shows on any ground."""
-    rgb = photo_rgb(image).copy()
+    rgb = eight_bit(image).copy()
     inside = np.asarray(mask >= 0.5, np.uint8)
     outline, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     width = max(1, round(max(rgb.shape) / 500))

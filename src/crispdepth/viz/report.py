@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.ops.images import eight_bit
 from crispdepth.types import BoolMap, Float32Map, MaskSet
 from crispdepth.viz.colour import (
     BETTER,
@@ -22,7 +23,6 @@ from crispdepth.viz.colour import (
     change_map,
     colour_depth,
     colour_range,
-    photo_rgb,
     signed_map,
 )
 from crispdepth.viz.sheet import (
@@ -215,7 +215,7 @@ def _depth_picture(values: Float32Map, valid: BoolMap, shown: Range) -> Rgb:
 
 
 def _photo_figure(sample: SampleFigure, image: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
-    photo = _shrink(photo_rgb(image), _MAX_SIDE)
+    photo = _shrink(eight_bit(image), _MAX_SIDE)
     if sample.masks is None:
         return _figure(photo, "Photo", "Photo")
     return _figure(
@@ -264,7 +264,7 @@ def _closeups(sample: SampleFigure, before: str) -> str:
         low, high = colour_range(values, valid)
         pictures = [colour_depth(*crop, low=low, high=high) for crop in crops]
         if sample.image is not None:
-            pictures.insert(0, photo_rgb(window.crop(sample.image)))
+            pictures.insert(0, eight_bit(window.crop(sample.image)))
         cells = [
             f'<td><img src="{_png(picture)}" alt="Close-up {number}: {escape(name)}"></td>'
             for name, picture in zip(names, pictures, strict=True)

@@ -1,4 +1,4 @@
-"""Pictures made of pictures: labelled contact sheets, boundary close-ups, the preview."""
+"""Pictures made of pictures: boundary close-ups, the preview."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from crispdepth.geometry.depth import inverse_depth
+from crispdepth.ops.images import eight_bit
 from crispdepth.types import BoolMap, DepthMap, Float32Map, MaskSet, RefinedDepth, Size
 from crispdepth.viz.colour import (
     Range,
@@ -17,7 +18,6 @@ from crispdepth.viz.colour import (
     colour_depth,
     colour_range,
     overlay_mask,
-    photo_rgb,
 )
 
 _PAPER = (250, 250, 250)
@@ -33,7 +33,7 @@ _MIN_WINDOW = 48  # pixels
 
 
 class Tile(NamedTuple):
-    """A picture of a contact sheet and the line above it."""
+    """A picture and the line above it."""
 
     label: str
     image: Rgb
@@ -49,20 +49,6 @@ class Window(NamedTuple):
     def crop(self, array: NDArray[Any]) -> NDArray[Any]:
         """The part of an (h, w, ...) array that the window covers."""
         return array[self.top : self.top + self.size, self.left : self.left + self.size]
-
-
-def contact_sheet(tiles: Sequence[Tile], columns: int, cell: int = 400) -> Rgb:
-    """The tiles in rows of ``columns``, each scaled into a square of ``cell`` pixels and labelled.
-
-    Raises:
-        ValueError: there is no tile or no column.
-    """
-    if not tiles or columns < 1:
-        raise ValueError(
-            f"A contact sheet needs tiles and columns, got {len(tiles)} tiles in {columns} columns."
-        )
-    fitted = [Tile(label, fit(image, cell)) for label, image in tiles]
-    return _compose([fitted[i : i + columns] for i in range(0, len(fitted), columns)])
 
 
 def fit(image: Rgb, side: int) -> Rgb:
@@ -193,7 +179,7 @@ def _closeup(refined: RefinedDepth, before: Float32Map, after: Float32Map, windo
     valid = window.crop(refined.initial.usable)
     low, high = colour_range(np.hstack(crops), np.hstack([valid, valid]))
     pictures = [
-        window.crop(photo_rgb(refined.image)),
+        window.crop(eight_bit(refined.image)),
         *(colour_depth(crop, valid, low=low, high=high) for crop in crops),
     ]
     gap = _paper(_CLOSEUP, _GAP)
@@ -203,7 +189,7 @@ def _closeup(refined: RefinedDepth, before: Float32Map, after: Float32Map, windo
 
 def _marked_photo(refined: RefinedDepth, windows: Sequence[Window]) -> Rgb:
     """The photo at tile size with the outline of every mask and the numbered close-ups."""
-    canvas = Image.fromarray(outlined(fit(photo_rgb(refined.image), _CELL), refined.masks))
+    canvas = Image.fromarray(outlined(fit(eight_bit(refined.image), _CELL), refined.masks))
     draw = ImageDraw.Draw(canvas)
     scale = canvas.width / refined.image.shape[1]
     for number, (top, left, size) in enumerate(windows, 1):

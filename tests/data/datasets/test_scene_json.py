@@ -129,6 +129,8 @@ def test_frames_are_thinned_within_each_scene_and_limited_in_all(tmp_path: Path)
     make_rendered(tmp_path / "b", frames=3)
     thinned = open_scenes(tmp_path, every=2)
     assert [frame.name for frame in thinned.frames] == ["a/0000", "a/0002", "b/0000", "b/0002"]
+    others = open_scenes(tmp_path, first=1, every=2)
+    assert [frame.name for frame in others.frames] == ["a/0001", "b/0001"]
     limited = open_scenes(tmp_path, every=2, limit=3)
     assert limited.frames == thinned.frames[:3]
 
@@ -142,7 +144,9 @@ def test_samples_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
         next(samples)
 
 
-@pytest.mark.parametrize("option", [{"every": 0}, {"limit": 0}, {"no_surface": "sky"}])
+@pytest.mark.parametrize(
+    "option", [{"first": -1}, {"every": 0}, {"limit": 0}, {"no_surface": "sky"}]
+)
 def test_options_out_of_range_are_refused(tmp_path: Path, option: Any) -> None:
     with pytest.raises(ValueError, match=r"must be .* got"):
         open_scenes(make_captured(tmp_path / "bins"), **option)

@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 
 from crispdepth.evaluation.baselines import bilateral_median
 from crispdepth.evaluation.baselines.bilateral_median import (
-    DISCONTINUITY,
     WINDOWS,
     bmf,
     bmf_textbook,
@@ -63,7 +62,8 @@ def test_where_no_discontinuity_is_near_only_the_blur_acts() -> None:
 
 def test_the_median_off_edges_equals_its_definition_pixel_by_pixel() -> None:
     disparity = (3 * np.random.default_rng(2).random((9, 11))).astype(np.float32).round(1)
-    disparity[:, 4:] = 1  # so that some windows have no edge
+    disparity[:, 4:] = np.linspace(1, 1.25, 7)  # steps of 0.0417: an edge, but only just
+    disparity[:, 8:] = 1  # so that some windows have no edge
     window = 5
     edge = _edges_by_definition(disparity)
     values, edges = (np.pad(a, window // 2, mode="edge") for a in (disparity, edge))
@@ -83,7 +83,7 @@ def _edges_by_definition(disparity: Float32Map) -> Any:
     for y, x in np.ndindex(disparity.shape):
         for j, i in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
             if 0 <= j < height and 0 <= i < width:
-                edge[y, x] |= abs(disparity[y, x] - disparity[j, i]) > DISCONTINUITY
+                edge[y, x] |= abs(disparity[y, x] - disparity[j, i]) > 0.04
     return edge
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.io.atomic import read_bytes
 from crispdepth.io.images import read_image, read_raw
+from crispdepth.ops.images import eight_bit
 from crispdepth.types import Camera, Size
 
 Key = TypeVar("Key")
@@ -95,11 +96,6 @@ def read_ids(path: Path, size: Size | None = None) -> NDArray[np.int32]:
     if size is not None and ids.shape != size:
         ids = cv2.resize(ids, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return ids.astype(np.int32)
-
-
-def eight_bit(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """The array as uint8; 16-bit values keep their upper byte."""
-    return array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8)
 
 
 def read_matrix(path: Path) -> NDArray[np.float64]:

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.data.datasets import Sample
-from crispdepth.data.datasets.files import eight_bit, read_photo, read_plane, require_folder
+from crispdepth.data.datasets.files import read_photo, read_plane, require_folder
+from crispdepth.ops.images import eight_bit
+from crispdepth.ops.masks import MIN_SHARE, instances_from_labels
 from crispdepth.types import Camera, DepthMap, Float32Map, MaskSet, Size
-
-MIN_SHARE = 0.01
-"""A mask counts when it covers more than this share of the photo."""
 
 SOFT_INSTANCE = 1
 """The instance whose soft mask may lie beside the id map."""
@@ -82,14 +81,14 @@ class Frame:
     def _masks(self, size: Size) -> MaskSet:
         planes: dict[str, NDArray[np.uint8]] = {}
         if self.instances is not None:
-            ids = read_plane(self.instances)
-            for label in np.unique(ids[ids > 0]).tolist():
-                planes[self._label(label)] = np.where(ids == label, np.uint8(255), np.uint8(0))
+            found = instances_from_labels(read_plane(self.instances))
+            planes = {self._label(i): m for i, m in zip(found.ids, found.masks, strict=True)}
         if self.mask is not None:  # better than the same instance cut from the id map
-            planes[self._label(SOFT_INSTANCE)] = eight_bit(read_plane(self.mask))
-        kept = {name: mask for name, mask in planes.items() if np.mean(mask >= 128) > MIN_SHARE}
-        stack = np.stack([*kept.values()]) if kept else np.zeros((0, *size), np.uint8)
-        return MaskSet(stack, tuple(kept))
+            soft = eight_bit(read_plane(self.mask))
+            if np.mean(soft >= 128) > MIN_SHARE:
+                planes[self._label(SOFT_INSTANCE)] = soft
+        stack = np.stack([*planes.values()]) if planes else np.zeros((0, *size), np.uint8)
+        return MaskSet(stack, tuple(planes))
 
     def _label(self, label: int) -> str:
         return f"{label}_{self.labels.get(label, 'object')}"
@@ -112,6 +111,7 @@ class SceneDataset:
 def open_scenes(
     folder: str | Path,
     *,
+    first: int = 0,
     every: int = 1,
     limit: int | None = None,
     no_surface: NoSurface = "far",
@@ -120,7 +120,8 @@ def open_scenes(
 
     Args:
         folder: holds ``scene.json``, or folders that do.
-        every: of each scene the frames 0, ``every``, 2 ``every``, ...
+        first: of each scene the frames ``first``, ``first + every``, ...
+        every: see ``first``.
         limit: at most so many frames in all.
         no_surface: what a true depth of 0 means in rendered scenes: ``far``, taken to be as far
             as the farthest surface of that photo, or ``invalid``, not measured. In captured
@@ -131,18 +132,20 @@ def open_scenes(
         ValueError: there is no dataset, a ``scene.json`` is malformed, or an option is out of
             range.
     """
-    if every < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"every and limit must be 1 or more, got {every} and {limit}.")
+    if first < 0 or every < 1 or (limit is not None and limit < 1):
+        raise ValueError(
+            f"first must be 0 or more, every and limit 1 or more, got {first}, {every} and {limit}."
+        )
     if no_surface not in get_args(NoSurface):
         raise ValueError(f"no_surface must be one of {get_args(NoSurface)}, got {no_surface!r}.")
-    frames = find_frames(folder, every=every, no_surface=no_surface)[:limit]
+    frames = find_frames(folder, first=first, every=every, no_surface=no_surface)[:limit]
     for frame in frames:
         _require_files(frame)
     return SceneDataset(Path(folder).resolve().name, tuple(frames))
 
 
 def find_frames(
-    folder: str | Path, *, every: int = 1, no_surface: NoSurface = "far"
+    folder: str | Path, *, first: int = 0, every: int = 1, no_surface: NoSurface = "far"
 ) -> list[Frame]:
     """The frames that `open_scenes` chooses from, whether or not their files are there.
 
@@ -159,7 +162,7 @@ def find_frames(
             f"{root} is no dataset: neither it nor a folder directly in it has a scene.json. "
             "Pass a scene's folder, or the folder that holds the scenes."
         )
-    return [frame for path in descriptions for frame in _frames(path, no_surface)[::every]]
+    return [frame for path in descriptions for frame in _frames(path, no_surface)[first::every]]
 
 
 def _frames(description: Path, no_surface: NoSurface) -> list[Frame]:
