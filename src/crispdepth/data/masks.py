@@ -23,7 +23,7 @@ from crispdepth.data.shapes import THINGS, sky
 from crispdepth.data.silhouettes import TriangleMesh, silhouettes
 from crispdepth.data.strokes import Mask, Rng
 from crispdepth.io.masks import read_masks
-from crispdepth.io.match import MASK_SUFFIXES
+from crispdepth.io.naming import MASK_SUFFIXES
 
 MaskKind = Literal["object", "stuff", "human"]
 

@@ -98,7 +98,7 @@ class Renderer:
         self._path = mi.load_dict({"type": "path", "max_depth": MAX_DEPTH})
         self._guides = mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"})
         shapes = self._scene.shapes()
-        self.variant: str = mi.variant()
+        self.variant = str(mi.variant())
         self._vectorised = self.variant == "llvm_ad_rgb"
         if self._vectorised:
             _forget_literals(mi, self._scene)
@@ -215,8 +215,8 @@ def _forget_literals(mi: Any, scene: Any) -> None:
     """Keep constants out of the compiled code, so that one compilation serves all scenes."""
     import drjit as dr
 
-    params = mi.traverse(scene)
-    for name in params.keys():
+    params: Any = mi.traverse(scene)
+    for name, _ in params:
         if name.endswith((".radiance.value", ".sampling_weight")):
             dr.make_opaque(params[name])
 
