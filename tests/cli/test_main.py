@@ -102,8 +102,8 @@ def test_the_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) 
         (["refien"], "'refine'"),
         (["bench"], "'bench refine'"),
         (["bench", "refien"], "'bench refine'"),
-        (["nothing-like-it"], "refine, compare, bench refine, doctor"),
-        (["--nothing"], "refine, compare, bench refine, doctor"),
+        (["nothing-like-it"], ", ".join(COMMANDS)),
+        (["--nothing"], ", ".join(COMMANDS)),
     ],
 )
 def test_an_unknown_command_is_told_what_there_is(
