@@ -50,13 +50,13 @@ def test_the_five_lines_write_a_result(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_the_readme_run_one_after_the_other(clone: Path) -> None:
-    (shown,) = blocks("sh")
-    lines = shown.replace("\\\n", "").splitlines()
+    lines = "".join(blocks("sh")).replace("\\\n", "").splitlines()
     commands = [words for line in lines if (words := shlex.split(line, comments=True))]
-    assert len(commands) == 3
+    assert len(commands) == 6
     for command in commands:
         run(command, clone)
-    assert (clone / "compare.html").is_file()
+    for made in ("compare.html", "refined/bokeh.jpg", "refined/parrots.ply", "refined/parrots.webp"):
+        assert (clone / made).is_file()
 
 
 def test_the_python_of_the_readme_runs(clone: Path) -> None:
