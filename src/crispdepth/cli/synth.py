@@ -5,11 +5,12 @@ import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -19,6 +20,7 @@ from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from crispdepth.data.render import Variant
     from crispdepth.data.scenes3d.assets import Assets
     from crispdepth.data.synth import SynthSettings
 
@@ -61,7 +63,7 @@ class SynthOptions:
     # Photos that textures may be cut from.
     photos: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
 
-    # Processes; 0 for one per processor.
+    # Processes, each on one processor; 0 for as many as there are processors.
     jobs: int = 0
 
     # Do the I-th of N parts of the scenes; other processes do the others into the same folder.
@@ -82,29 +84,31 @@ def run(options: SynthOptions) -> int:
         OSError, ValueError: the assets cannot be used, or nothing can be written.
         ImportError: the extra is not installed.
     """
-    from crispdepth.data.render import use_mitsuba
+    from crispdepth.data.render import choose_variant
+    from crispdepth.data.scenes3d.assets import load_assets
     from crispdepth.data.synth import scene_name
 
     settings, shard = _settings(options), Shard.parse(options.shard)
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
-    variant = use_mitsuba(threads=1)
+    variant = choose_variant()
+    assets = load_assets(options.assets, options.photos)
+    terminal.say(*assets.skipped)
     options.out.mkdir(parents=True, exist_ok=True)
     _claim(options.out, options)
     mine = range(shard.index - 1, options.count, shard.count)
-    missing = [
-        index for index in mine if not (options.out / scene_name(settings.kind, index)).is_dir()
-    ]
+    folders = {index: options.out / scene_name(settings.kind, index) for index in mine}
+    missing = [index for index, folder in folders.items() if not folder.is_dir()]
     terminal.say(f"{len(missing)} of {len(mine)} scenes to render with Mitsuba's {variant}.")
-    made = 0
+    jobs = min(options.jobs or os.cpu_count() or 1, len(missing))
     try:
         with terminal.progress(len(missing)) as advance:
-            for folder in _make(missing, settings, options):
-                made += 1
-                print(folder)
+            for folder in _make(missing, options.out, settings, assets, variant, jobs):
+                print(folder, flush=True)
                 advance()
     except KeyboardInterrupt:
+        made = sum(folder.is_dir() for folder in folders.values())
         terminal.warn(
-            f"Interrupted after {made} of {len(missing)} scenes; the same command does the rest."
+            f"Interrupted: {made} of {len(mine)} scenes are there; the same command does the rest."
         )
         return ExitCode.INTERRUPTED
     return ExitCode.OK
@@ -159,20 +163,24 @@ def _claim(out: Path, options: SynthOptions) -> None:
 
 
 def _make(
-    missing: Sequence[int], settings: "SynthSettings", options: SynthOptions
+    missing: Sequence[int],
+    out: Path,
+    settings: "SynthSettings",
+    assets: "Assets",
+    variant: "Variant",
+    jobs: int,
 ) -> Iterator[Path]:
-    """Make scenes in as many processes as asked for; yield their folders as they appear."""
-    jobs = min(options.jobs or os.cpu_count() or 1, len(missing))
+    """Make scenes in so many processes; yield their folders as they appear."""
+    from crispdepth.data.render import use_mitsuba
+    from crispdepth.data.synth import make_scene
+
+    make = partial(make_scene, out, settings=settings, assets=assets)
     if jobs <= 1:
-        _start_worker(options.out, settings, options.assets, options.photos)
-        yield from map(_make_one, missing)
+        use_mitsuba(variant, threads=1)
+        yield from map(make, missing)
         return
-    pool = ProcessPoolExecutor(
-        jobs,
-        multiprocessing.get_context("spawn"),
-        _start_process,
-        (options.out, settings, options.assets, options.photos),
-    )
+    context = multiprocessing.get_context("spawn")  # the renderer's threads do not survive a fork
+    pool = ProcessPoolExecutor(jobs, context, _start_process, (variant, make))
     try:
         for done in as_completed([pool.submit(_make_one, index) for index in missing]):
             yield done.result()
@@ -180,35 +188,17 @@ def _make(
         pool.shutdown(cancel_futures=True)
 
 
-class _Worker(NamedTuple):
-    """What a process keeps from scene to scene."""
-
-    out: Path
-    settings: "SynthSettings"
-    assets: "Assets"
+_make_scene: Callable[[int], Path]  # of a worker process, with the assets it was sent once
 
 
-_worker: _Worker | None = None
-
-
-def _start_process(*arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it and tells us
-    _start_worker(*arguments)
-
-
-def _start_worker(
-    out: Path, settings: "SynthSettings", models: Path | None, photos: Path | None
-) -> None:
+def _start_process(variant: "Variant", make: Callable[[int], Path]) -> None:
     from crispdepth.data.render import use_mitsuba
-    from crispdepth.data.scenes3d.assets import load_assets
 
-    global _worker
-    use_mitsuba(threads=1)
-    _worker = _Worker(out, settings, load_assets(models, photos))
+    global _make_scene
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it and stops the others
+    use_mitsuba(variant, threads=1)
+    _make_scene = make
 
 
 def _make_one(index: int) -> Path:
-    from crispdepth.data.synth import make_scene
-
-    assert _worker is not None
-    return make_scene(_worker.out, index, _worker.settings, _worker.assets)
+    return _make_scene(index)

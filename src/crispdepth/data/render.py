@@ -1,6 +1,6 @@
 """Path-traced photos of a scene with exact z-depth and instance ids (Mitsuba, extra ``synth``)."""
 
-import importlib
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -37,35 +37,41 @@ class Traced(NamedTuple):
     instances: NDArray[np.int32]  # (h, w); 0 = structure or nothing
 
 
-def use_mitsuba(threads: int, variant: Variant | None = None) -> Variant:
-    """Choose Mitsuba's variant and the number of threads for this process; the variant's name.
+def choose_variant() -> Variant:
+    """The fastest variant of Mitsuba that runs here.
 
-    Unless it is given: ``llvm_ad_rgb`` where a libLLVM of version 17 or newer lies in a usual
-    folder or is named by the environment variable ``DRJIT_LIBLLVM_PATH``, otherwise
-    ``scalar_rgb``, which needs nothing and is several times slower. This sets state of the whole
-    process, environment variables included.
+    ``llvm_ad_rgb`` where a libLLVM of version 17 or newer lies in a usual folder or is named by
+    the environment variable ``DRJIT_LIBLLVM_PATH``, otherwise ``scalar_rgb``, which needs nothing
+    and is several times slower.
 
     Raises:
         ImportError: the extra is not installed.
     """
+    for name in ("mitsuba", "pyoidn", "trimesh"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(
+                f'{name} is not installed; pip install "crispdepth[synth]" brings it.'
+            )
+    found = os.environ.get("DRJIT_LIBLLVM_PATH") or _find_llvm()
+    return "llvm_ad_rgb" if found else "scalar_rgb"
+
+
+def use_mitsuba(variant: Variant, threads: int) -> None:
+    """Prepare this process for `Renderer`: the variant and the number of threads.
+
+    It sets state of the whole process, environment variables included.
+    """
     os.environ.setdefault("OIDN_NUM_THREADS", str(threads))
     os.environ.setdefault("OIDN_SET_AFFINITY", "0")  # else all processes share the first core
-    try:
-        mi, dr = (importlib.import_module(name) for name in ("mitsuba", "drjit"))
-        for name in ("pyoidn", "trimesh"):
-            importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'{error.name} is not installed; pip install "crispdepth[synth]" brings it.'
-        ) from error
-    library = os.environ.get("DRJIT_LIBLLVM_PATH") or _find_llvm()
+    library = _find_llvm()
     if library:
-        os.environ["DRJIT_LIBLLVM_PATH"] = library
-    variant = variant or ("llvm_ad_rgb" if library else "scalar_rgb")
+        os.environ.setdefault("DRJIT_LIBLLVM_PATH", library)
+    import drjit as dr
+    import mitsuba as mi
+
     mi.set_variant(variant)
     mi.set_log_level(mi.LogLevel.Error)
     dr.set_thread_count(threads)
-    return variant
 
 
 def _find_llvm() -> str | None:
@@ -90,9 +96,11 @@ class Renderer:
         _, self._ids = scene.whole()
         counts = [len(scene.mesh.faces), *(len(lamp.mesh.faces) for lamp in scene.lamps)]
         first_faces = np.cumsum([0, *counts[:-1]])
-        parts: dict[str, Any] = {"type": "scene", "sky": _sky(mi, scene.sky)}
+        # Robust: no ray slips through where two triangles meet.
+        parts: dict[str, Any] = {"type": "scene", "embree_use_robust_intersections": True}
+        parts["sky"] = _sky(mi, scene.sky)
         parts["things"] = _mesh(mi, "things", scene.mesh, bsdf=_material(mi, scene))
-        parts |= {f"lamp{index}": _lamp(mi, lamp) for index, lamp in enumerate(scene.lamps)}
+        parts |= {f"lamp{k}": _lamp(mi, f"lamp{k}", lamp) for k, lamp in enumerate(scene.lamps)}
         # Optimising would merge the shapes, and with them the numbers of their triangles.
         self._scene = mi.load_dict(parts, optimize=False)
         self._path = mi.load_dict({"type": "path", "max_depth": MAX_DEPTH})
@@ -198,7 +206,7 @@ def _mesh(mi: Any, name: str, mesh: Mesh, **properties: Any) -> Any:
     return shape
 
 
-def _lamp(mi: Any, lamp: Lamp) -> Any:
+def _lamp(mi: Any, name: str, lamp: Lamp) -> Any:
     edges = lamp.mesh.vertices[lamp.mesh.faces[:, 1:]] - lamp.mesh.vertices[lamp.mesh.faces[:, :1]]
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1).sum() / 2
     light = {
@@ -207,8 +215,8 @@ def _lamp(mi: Any, lamp: Lamp) -> Any:
         # How often it is sampled: strong lamps more than weak ones, weak ones not too seldom.
         "sampling_weight": float(np.sqrt(area * max(lamp.radiance))),
     }
-    dark = mi.load_dict({"type": "diffuse"})
-    return _mesh(mi, "lamp", lamp.mesh, bsdf=dark, emitter=mi.load_dict(light))
+    dark = mi.load_dict({"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.0}})
+    return _mesh(mi, name, lamp.mesh, bsdf=dark, emitter=mi.load_dict(light))
 
 
 def _forget_literals(mi: Any, scene: Any) -> None:
@@ -225,7 +233,8 @@ def _number(mi: Any, shape: Any) -> int:
     """What Dr.Jit calls a shape in its arrays of pointers."""
     import drjit as dr
 
-    return int(dr.reinterpret_array(mi.UInt32, mi.ShapePtr(shape))[0])
+    numbers: Any = dr.reinterpret_array(mi.UInt32, mi.ShapePtr(shape))
+    return int(numbers[0])
 
 
 def _material(mi: Any, scene: Scene) -> Any:

@@ -168,7 +168,7 @@ def tube(path: ArrayLike, radius: float, *, closed: bool = False, sections: int 
     if closed:
         tangent[0] = tangent[-1] = centre[1] - centre[-2]
     side, up = _frames(tangent)
-    angle = np.linspace(0, 2 * np.pi, sections + 1)[:, None]
+    angle = np.linspace(2 * np.pi, 0, sections + 1)[:, None]  # seen from outside it goes right
     around = np.cos(angle) * side[:, None] + np.sin(angle) * up[:, None]
     mesh = sheet(centre[:, None] + radius * around)
     return mesh._replace(uv=mesh.uv[:, ::-1] * [1.0, 0.1])  # the texture runs along the wire
