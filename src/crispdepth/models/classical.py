@@ -41,7 +41,7 @@ TEXTURE = 1.25
 COARSE = 8
 """Width in pixels of the cells in which the surroundings' colours are averaged."""
 
-CONTRAST = (0.2, 0.8)
+CONTRAST = (0.2, 0.4)
 """Difference of the two sides, on the [0, 10] scale, below which there is no edge to sharpen,
 and above which there surely is one."""
 
