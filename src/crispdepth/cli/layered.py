@@ -32,17 +32,12 @@ class LayeredOptions:
     # The mask files of a photo; without it, its transparency.
     mask: Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
 
-    # What the depth is: larger is farther, or larger is nearer. Without it, what the file says,
-    # else a rule for its format; what was assumed is printed.
-    depth_kind: Annotated[
-        Literal["depth", "inverse_depth"] | None,
-        arg(metavar="depth|inverse_depth", help_behavior_hint=""),
-    ] = None
+    # What the depth is: larger is farther, or larger is nearer. auto: what the file says, else a
+    # rule for its format; what was assumed is printed.
+    depth_kind: Literal["auto", "depth", "inverse_depth"] = "auto"
 
     # Metres, or an unknown scale.
-    depth_unit: Annotated[
-        Literal["m", "relative"] | None, arg(metavar="m|relative", help_behavior_hint="")
-    ] = None
+    depth_unit: Literal["auto", "m", "relative"] = "auto"
 
     # Replace an existing file.
     overwrite: bool = False
@@ -87,8 +82,8 @@ def read_layered(options: LayeredOptions) -> LayeredInput:
         options.source,
         options.depth,
         list(options.mask) or None,
-        kind=options.depth_kind,
-        unit=options.depth_unit,
+        kind=None if options.depth_kind == "auto" else options.depth_kind,
+        unit=None if options.depth_unit == "auto" else options.depth_unit,
     )
     return LayeredInput(
         refined.image, refined.depth, refined.layers, refined.initial, refined.notes

@@ -167,7 +167,7 @@ class Renderer:
 
     def photograph(self, camera: Camera, samples: int, seed: int) -> NDArray[np.float32]:
         """Denoised linear radiance (h, w, 3)."""
-        import pyoidn  # type: ignore[import-untyped]
+        import pyoidn
 
         mi, sensor = self._mi, _sensor(self._mi, camera)
         noisy = mi.render(self._scene, sensor=sensor, integrator=self._path, spp=samples, seed=seed)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
