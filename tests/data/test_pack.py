@@ -63,6 +63,27 @@ def test_frames_come_back(tmp_path: Path, compact: bool) -> None:
             np.testing.assert_array_equal(back.image, frame.image)
 
 
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("instances", [0, 5])
+def test_rough_depth_comes_back_up_to_its_scale(
+    tmp_path: Path, compact: bool, instances: int
+) -> None:
+    rough = np.random.default_rng(0).normal(-3, 2, (30, 40)).astype(np.float32)
+    frame = replace(make_frame(), rough=rough)
+    if not instances:
+        frame = replace(frame, instances=None)
+    back = repacked([frame], tmp_path, compact=compact)
+    assert back.rough is not None
+    assert (back.instances is None) == (frame.instances is None)
+    stretched = (rough - rough.min()) * (65535 / np.ptp(rough))
+    np.testing.assert_allclose(back.rough, stretched, atol=0.51)
+    assert equal_inverse(frame.depth, back.depth)
+
+
+def test_a_frame_without_rough_depth_has_none(tmp_path: Path) -> None:
+    assert repacked([make_frame()], tmp_path).rough is None
+
+
 def test_a_compact_photo_looks_the_same(tmp_path: Path) -> None:
     y, x = np.mgrid[:30, :40]
     image = np.stack([5 * x, 8 * y, 128 + 0 * x], axis=-1).astype(np.uint8)

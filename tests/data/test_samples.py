@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from crispdepth.data.samples import (
     SampleConfig,
     at_inference_scale,
     change_colours,
+    softened,
 )
 from crispdepth.types import DepthMap
 
@@ -25,6 +27,7 @@ PLAIN = SampleConfig(
     in_front=0,
     drift=0,
     soft_edges=0,
+    soft_masks=0,
     colour=False,
     inference_scale=False,
 )
@@ -65,8 +68,9 @@ def test_samples_are_as_promised(stage: int, frames: list[RgbdFrame]) -> None:
             assert (values.shape, values.dtype) == ((64, 64), np.float32)
             assert np.isfinite(values).all()
         assert sample.front_valid.dtype == sample.back_valid.dtype == bool
-        assert set(np.unique(sample.mask)) == {0, 1}
-        layered = np.where(sample.mask == 1, sample.front, sample.back)
+        assert sample.mask.min() >= 0
+        assert sample.mask.max() <= 1
+        layered = np.where(sample.mask > 0.5, sample.front, sample.back)
         np.testing.assert_allclose(sample.composite, layered, atol=1e-4)
         assert all(part.flags.c_contiguous for part in sample)
 
@@ -97,7 +101,9 @@ def test_photos_are_composed_as_depth_is(make_frame: FrameMaker) -> None:
     assert mixed
     for sample in mixed:
         bright = sample.image[..., 0] == 255
-        assert np.array_equal(bright, sample.mask == 1) or np.array_equal(bright, sample.mask == 0)
+        assert np.array_equal(bright, sample.mask > 0.5) or np.array_equal(
+            bright, sample.mask <= 0.5
+        )
 
 
 def test_the_scale_of_inference_is_one_affine_map_of_all_depths(frames: list[RgbdFrame]) -> None:
@@ -128,12 +134,50 @@ def test_real_edges_know_each_layer_where_it_is_seen(frames: list[RgbdFrame]) ->
     sampler = LayeredSampler(frames, MixedMasks(), replace(PLAIN, real_edges=1))
     for index in range(8):
         sample = sampler.draw(0, index)
-        np.testing.assert_array_equal(sample.front_valid, sample.mask == 1)
-        np.testing.assert_array_equal(sample.back_valid, sample.mask == 0)
+        np.testing.assert_array_equal(sample.front_valid, sample.mask > 0.5)
+        np.testing.assert_array_equal(sample.back_valid, sample.mask <= 0.5)
         np.testing.assert_array_equal(sample.front, sample.composite)
         np.testing.assert_array_equal(sample.back, sample.composite)
-        inside = sample.composite[sample.mask == 1]
+        inside = sample.composite[sample.mask > 0.5]
         assert inside.min() == pytest.approx(10, abs=1e-4)  # the nearest thing in the frame
+
+
+def test_rough_depth_of_a_network_is_kept_and_the_truth_brought_to_its_scale(
+    frames: list[RgbdFrame],
+) -> None:
+    seen = []
+    for frame in frames:
+        true = 1 / frame.depth.values
+        blurred = cv2.GaussianBlur(100 * true + 7, (0, 0), 3)
+        seen.append(replace(frame, rough=blurred.astype(np.float32)))
+    config = replace(PLAIN, stage=2, real_edges=1, real_rough=1, inference_scale=True)
+    for index in range(8):
+        sample = LayeredSampler(seen, MixedMasks(), config).draw(0, index)
+        assert sample.rough.min() == 0
+        assert sample.rough.max() == pytest.approx(10, abs=1e-4)
+        far_from_edges = cv2.dilate(sample.mask, np.ones((25, 25))) == cv2.erode(
+            sample.mask, np.ones((25, 25))
+        )
+        apart = np.abs(sample.rough - sample.composite)
+        assert apart[far_from_edges].mean() < 0.4  # blur alone parts them
+        assert apart[~far_from_edges].mean() > 2 * apart[far_from_edges].mean()
+
+
+def test_rough_depth_that_knows_nothing_is_not_used(frames: list[RgbdFrame]) -> None:
+    rng = np.random.default_rng(0)
+    blind = [replace(f, rough=rng.random(f.depth.size, np.float32)) for f in frames]
+    config = replace(PLAIN, stage=2, real_edges=1, real_rough=1)
+    for index in range(4):
+        sample = LayeredSampler(blind, MixedMasks(), config).draw(0, index)
+        assert np.corrcoef(sample.rough.ravel(), sample.composite.ravel())[0, 1] > 0.7
+
+
+def test_a_soft_mask_has_the_inside_of_the_hard_one(rng: np.random.Generator) -> None:
+    mask = (rng.random((40, 50)) > 0.5).astype(np.float32)
+    soft = softened(mask, 0.7)
+    assert soft.dtype == np.float32
+    np.testing.assert_array_equal(soft > 0.5, mask > 0.5)
+    assert ((soft > 0) & (soft < 1)).any()
 
 
 def test_frames_without_instances_give_composites(frames: list[RgbdFrame]) -> None:
@@ -175,7 +219,7 @@ def test_invalid_depth_can_mean_far(make_frame: FrameMaker) -> None:
 def test_things_are_set_before_what_is_around_them(frames: list[RgbdFrame]) -> None:
     sampler = LayeredSampler(frames, MixedMasks(shares=(1, 0, 0)), replace(PLAIN, in_front=1))
     nearer = [
-        sample.front[sample.mask == 1].mean() > sample.back[sample.mask == 1].mean()
+        sample.front[sample.mask > 0.5].mean() > sample.back[sample.mask > 0.5].mean()
         for sample in (sampler.draw(0, index) for index in range(20))
     ]
     assert np.mean(nearer) > 0.85

@@ -19,7 +19,7 @@ TINY = LayeredConfig(
     features=8,
     low_level=(4, 4),
     head=(8, 4),
-    full_resolution=True,
+    detail=4,
     gated=True,
     anchored=True,
 )

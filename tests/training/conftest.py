@@ -55,7 +55,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
         features=8,
         low_level=(4, 4),
         head=(8, 8),
-        full_resolution=True,
+        detail=4,
         gated=True,
         anchored=True,
     )

@@ -137,18 +137,31 @@ def test_derivatives_are_right(stencil: Stencil) -> None:
     )
 
 
-def test_the_gate_is_to_open_where_the_input_is_wrong() -> None:
+def test_the_gate_is_to_open_where_the_layer_is_nearer_to_the_truth() -> None:
+    rough, target, layer = noise(1), noise(2), noise(3)
+    nearer = (layer - target).abs() < (rough - target).abs() - 1
+    right = 60 * (nearer.to(torch.float64) - 0.5)
+    assert gate_loss(right, layer, rough, target, ones(rough), tolerance=1.0) < 1e-6
+    assert gate_loss(-right, layer, rough, target, ones(rough), tolerance=1.0) > 20
+    undecided = gate_loss(0 * right, layer, rough, target, some_valid(), tolerance=1.0)
+    assert undecided.item() == pytest.approx(math.log(2))
+
+
+def test_a_true_layer_is_let_through_where_the_input_is_wrong() -> None:
     rough, target = noise(1), noise(2)
     right = 60 * (must_change(rough, target, 3.0).to(torch.float64) - 0.5)
-    assert gate_loss(right, rough, target, ones(rough), tolerance=3.0) < 1e-6
-    assert gate_loss(-right, rough, target, ones(rough), tolerance=3.0) > 20
-    undecided = gate_loss(0 * right, rough, target, some_valid(), tolerance=3.0)
-    assert undecided.item() == pytest.approx(math.log(2))
+    assert gate_loss(right, target, rough, target, ones(rough), tolerance=3.0) < 1e-6
+
+
+def test_the_layer_learns_nothing_from_the_gate() -> None:
+    layer, logit = noise(3).requires_grad_(), noise(4).requires_grad_()
+    gate_loss(logit, layer, noise(1), noise(2), some_valid(), tolerance=1.0).backward()
+    assert layer.grad is None
 
 
 def test_the_gate_learns_nothing_from_what_was_not_measured() -> None:
     logit = noise(4).requires_grad_()
-    loss = gate_loss(logit, noise(1), noise(2), some_valid(), tolerance=3.0)
+    loss = gate_loss(logit, noise(3), noise(1), noise(2), some_valid(), tolerance=3.0)
     (gradient,) = torch.autograd.grad(loss, logit)
     assert (gradient[some_valid() == 0] == 0).all()
     assert (gradient[some_valid() == 1] != 0).all()

@@ -34,7 +34,7 @@ class LayeredSample(NamedTuple):
     """
 
     image: NDArray[np.uint8]  # (s, s, 3), sRGB: the composite I'
-    mask: Float32Map  # 0 or 1
+    mask: Float32Map  # in [0, 1]; above 0.5 is inside
     rough: Float32Map  # what the network sees: D' in stage 1, P(D') in stage 2; in [0, 10]
     composite: Float32Map  # D'
     front: Float32Map  # D1*: the layer where the mask is 1

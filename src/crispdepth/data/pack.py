@@ -20,10 +20,10 @@ from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.datasets.files import LazyFrames
 from crispdepth.io.atomic import atomic_path, read_bytes, write_text
 from crispdepth.ops.resample import shrink
-from crispdepth.types import Camera, DepthMap
+from crispdepth.types import Camera, DepthMap, Float32Map
 
 PIXELS, INDEX = "frames.bin", "index.json"
-VERSION = 1
+VERSION = 2
 STEPS = 65535
 """Inverse depth is stored as 1 to STEPS parts of the frame's largest; 0: not measured."""
 
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     name: str
     size: tuple[int, int]  # (height, width)
     start: int  # first byte in the file
-    lengths: tuple[int, ...]  # bytes of photo, inverse depth and, if there are any, instances
+    lengths: tuple[int, ...]  # bytes of photo, inverse depth, instances, rough depth; 0: none
     unit: str
     nearest: float  # smallest depth, whose inverse is the largest; 0: nothing was measured
     ids: tuple[int, ...]  # what the stored numbers 1, 2, ... of the instances stand for
@@ -56,7 +56,8 @@ def pack_frames(
     """Write frames into a pack; one that is there is replaced.
 
     Photos and ids are kept exactly (photos of a compact pack as JPEG of quality 95), depth to
-    1/65535 of the largest inverse depth of its frame, which is also the smallest that is stored.
+    1/65535 of the largest inverse depth of its frame, which is also the smallest that is stored,
+    rough depth to 1/65535 of its range, which alone has a meaning.
     Of more than 255 instances in a frame the smallest are dropped.
 
     Args:
@@ -80,7 +81,7 @@ def pack_frames(
         for frame in frames:
             small = _shrunk(frame, longest)
             planes, entry = _planes(small, file.tell())
-            parts = [_encode(plane) if compact else plane.tobytes() for plane in planes]
+            parts = [_stored(plane, compact) for plane in planes]
             for part in parts:
                 file.write(part)
             entries.append(entry._replace(lengths=tuple(len(part) for part in parts)))
@@ -134,12 +135,20 @@ class _Reader:
         return np.memmap(self._folder / PIXELS, np.uint8, "r")
 
     def __call__(self, entry: Entry) -> RgbdFrame:
-        kinds = ((np.uint8, (*entry.size, 3)), (np.uint16, entry.size), (np.uint8, entry.size))
-        planes, start = [], entry.start
-        for length, (dtype, shape) in zip(entry.lengths, kinds, strict=False):
+        kinds = (np.uint8, np.uint16, np.uint8, np.uint16)
+        planes: list[Any] = []
+        start = entry.start
+        for index, (length, dtype) in enumerate(zip(entry.lengths, kinds, strict=True)):
             data = np.asarray(self._bytes[start : start + length])
-            planes.append(_decode(data) if self._compact else data.view(dtype).reshape(shape))
             start += length
+            if not length:
+                planes.append(None)
+            elif self._compact:
+                planes.append(_decode(data))
+            else:
+                planes.append(
+                    data.view(dtype).reshape((*entry.size, 3) if index == 0 else entry.size)
+                )
         return _frame(entry, planes)
 
 
@@ -172,20 +181,19 @@ def _shrunk(frame: RgbdFrame, longest: int | None) -> RgbdFrame:
             depth.camera.resized(size) if depth.camera else None,
         ),
         instances=None if frame.instances is None else frame.instances[nearest],
+        rough=None if frame.rough is None else shrink(frame.rough, size),
     )
 
 
-def _planes(frame: RgbdFrame, start: int) -> tuple[list[Plane], Entry]:
+def _planes(frame: RgbdFrame, start: int) -> tuple[list[Plane | None], Entry]:
     """What is stored of a frame, and its entry but for the lengths."""
     depth = frame.depth
     nearest = float(depth.values[depth.usable].min()) if depth.usable.any() else 0.0
     share = np.divide(nearest, depth.values, out=np.zeros(depth.size), where=depth.usable)
     code = np.rint(share * STEPS).clip(depth.usable, STEPS).astype(np.uint16)  # valid is never 0
-    planes: list[Plane] = [np.ascontiguousarray(frame.image), code]
-    ids: tuple[int, ...] = ()
-    if frame.instances is not None:
-        numbers, ids = _numbered(frame.instances)
-        planes.append(numbers)
+    numbers, ids = (None, ()) if frame.instances is None else _numbered(frame.instances)
+    rough = None if frame.rough is None else _counts(frame.rough)
+    planes: list[Plane | None] = [np.ascontiguousarray(frame.image), code, numbers, rough]
     camera = depth.camera
     matrices = (camera.K.tolist(), camera.cam_from_world.tolist()) if camera else None
     entry = Entry(frame.name, depth.size, start, (), depth.unit, nearest, ids, matrices)
@@ -202,8 +210,15 @@ def _numbered(instances: NDArray[np.int32]) -> tuple[NDArray[np.uint8], tuple[in
     return number[inverse].reshape(instances.shape), tuple(found[kept].tolist())
 
 
+def _counts(values: Float32Map) -> NDArray[np.uint16]:
+    """A map, its range stretched to 0..STEPS."""
+    low, high = float(values.min()), float(values.max())
+    counts = np.rint((values - low) * np.float32(STEPS / max(high - low, 1e-12)))
+    return np.asarray(counts, np.uint16)
+
+
 def _frame(entry: Entry, planes: Sequence[Any]) -> RgbdFrame:
-    image, code, *instances = planes
+    image, code, instances, rough = planes
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 becomes infinite, hence invalid
         values = np.float32(entry.nearest * STEPS) / code.astype(np.float32)
     camera = None
@@ -215,12 +230,17 @@ def _frame(entry: Entry, planes: Sequence[Any]) -> RgbdFrame:
         name=entry.name,
         image=image,
         depth=DepthMap(values, "depth", "m" if entry.unit == "m" else "relative", camera=camera),
-        instances=ids.take(instances[0], mode="clip") if instances else None,
+        instances=None if instances is None else ids.take(instances, mode="clip"),
+        rough=None if rough is None else rough.astype(np.float32),
     )
 
 
-def _encode(plane: Plane) -> bytes:
-    """A photo as JPEG, numbers as PNG."""
+def _stored(plane: Plane | None, compact: bool) -> bytes:
+    """A plane as it is, or a photo as JPEG and numbers as PNG; nothing for none."""
+    if plane is None:
+        return b""
+    if not compact:
+        return plane.tobytes()
     if plane.ndim == 3:
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         encoded, data = cv2.imencode(".jpg", plane[..., ::-1], options)

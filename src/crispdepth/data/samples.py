@@ -6,7 +6,7 @@ beyond it can be switched off in `SampleConfig`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,9 +23,10 @@ from crispdepth.data.crop import (
 )
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.masks import MaskKind, MaskSource
+from crispdepth.data.monocular import drift_of
 from crispdepth.data.perturb import Perturbations, drift, perturb
 from crispdepth.data.strokes import Rng
-from crispdepth.geometry.depth import scale_to_completer
+from crispdepth.geometry.depth import COMPLETER_RANGE, scale_to_completer
 from crispdepth.types import Float32Map
 
 JITTER = 0.4
@@ -36,6 +37,12 @@ GREY_CHANCE = 0.1
 
 SPAN, GAP = (0.05, 0.6), (0.3, 4.0)
 """Relief of a thing as a share of a scene's, and its distance before what is around it."""
+
+SOFTNESS = (0.25, 0.7)
+"""Sigmas in pixels of the border of a soft mask."""
+
+MIN_CORRELATION = 0.7
+"""Rough depth of a network that has less to do with the truth teaches nothing about edges."""
 
 MIN_RANGE = 2.0
 """Rough depth of a smaller range is not stretched to [0, 10]: its errors would be, too."""
@@ -53,18 +60,30 @@ class SampleConfig:
     perturbations: Perturbations = field(default_factory=Perturbations)
     # Share of samples that are no composites but one frame with one of its own instances.
     real_edges: float = 0.2
+    # Share of these whose rough depth is that of a network, for frames that come with it.
+    real_rough: float = 0.7
     # Share of composites whose masked layer (for stuff, the other one) is set before the other.
     in_front: float = 0.5
     # Share of samples whose scale, rough and true alike, drifts over the frame.
     drift: float = 0.3
     # Share of composites whose colours mix along the outline, as in photos.
     soft_edges: float = 0.5
+    # Share of samples whose mask is soft along its border, as one of a larger photo is when shrunk.
+    soft_masks: float = 0.5
     # Change contrast, saturation, brightness and quality of the photo.
     colour: bool = True
     # Bring rough depth to minimum 0 and maximum 10, as refining does, and the truth along with it.
     inference_scale: bool = True
     # Invalid depth is infinitely far (renders: there is no surface), not unknown (sensors).
     invalid_is_far: bool = False
+
+
+class _Drawn(NamedTuple):
+    """A sample, what its mask shows, and whether its rough depth is rough already."""
+
+    sample: LayeredSample
+    kind: MaskKind
+    is_rough: bool = False
 
 
 class LayeredSampler:
@@ -87,18 +106,20 @@ class LayeredSampler:
         rng = np.random.default_rng([seed, index])
         config = self.config
         real = self._real(rng) if rng.random() < config.real_edges else None
-        sample, kind = real or self._composite(rng)
-        if config.stage == 2:
+        sample, kind, is_rough = real or self._composite(rng)
+        if config.stage == 2 and not is_rough:
             mask, human = sample.mask.astype(np.uint8), kind == "human"
             rough = perturb(sample.composite, mask, human, rng, config.perturbations)
             sample = sample._replace(rough=rough)
         if rng.random() < config.drift:
             sample = _rescaled(sample, *drift(sample.composite, rng))
+        if rng.random() < config.soft_masks:
+            sample = sample._replace(mask=softened(sample.mask, rng.uniform(*SOFTNESS)))
         if config.colour:
             sample = sample._replace(image=change_colours(sample.image, rng))
         return at_inference_scale(sample) if config.inference_scale else sample
 
-    def _composite(self, rng: Rng) -> tuple[LayeredSample, MaskKind]:
+    def _composite(self, rng: Rng) -> _Drawn:
         """Two frames joined along a mask, not yet perturbed."""
         config = self.config
         mask, kind = self.masks.draw(rng, config.size)
@@ -118,10 +139,12 @@ class LayeredSampler:
         sample = LayeredSample(
             image, values, depth, depth, front, back, inside.valid, outside.valid
         )
-        return sample, kind
+        return _Drawn(sample, kind)
 
-    def _real(self, rng: Rng) -> tuple[LayeredSample, MaskKind] | None:
+    def _real(self, rng: Rng) -> _Drawn | None:
         """One frame with one of its instances: each layer is known where it is seen.
+
+        Where the frame has the rough depth of a network, that may be the sample's.
 
         None if the frame that was drawn has no instance of some size.
         """
@@ -136,17 +159,45 @@ class LayeredSampler:
         if not 0 < mask.mean() < 1:
             return None
         patch = self._patch(frame, square)
-        if rng.integers(2):
-            patch, mask = _flipped(patch), mask[:, ::-1]
-        inside, depth = mask.astype(bool), filled(patch)
+        depth = filled(patch)
+        rough = None
+        if self.config.stage == 2 and rng.random() < self.config.real_rough:
+            rough, depth = self._as_a_network_saw_it(frame, square, depth)
+        inside = mask.astype(bool)
         sample = LayeredSample(
             patch.image,
             mask.astype(np.float32),
-            *(depth,) * 4,
+            depth if rough is None else rough,
+            *(depth,) * 3,
             front_valid=patch.valid & inside,
             back_valid=patch.valid & ~inside,
         )
-        return sample, "object"
+        if rng.integers(2):
+            sample = LayeredSample(*map(_mirrored, sample))
+        return _Drawn(sample, "object", is_rough=rough is not None)
+
+    def _as_a_network_saw_it(
+        self, frame: RgbdFrame, square: Square, depth: Float32Map
+    ) -> tuple[Float32Map | None, Float32Map]:
+        """The rough depth of a square, and its true ``depth`` on the scale of that.
+
+        None, and the depth as it is, if the frame has no rough depth, or a useless one.
+        """
+        usable = frame.depth.usable
+        if frame.rough is None or not usable.any() or not np.ptp(frame.rough):
+            return None, depth
+        rough = frame.rough * np.float32(COMPLETER_RANGE / np.ptp(frame.rough))
+        nearest = np.float32(COMPLETER_RANGE) * frame.depth.values[usable].min()
+        true = np.divide(nearest, frame.depth.values, out=np.zeros_like(rough), where=usable)
+        drift = drift_of(rough, true, usable)
+        if drift.correlation < MIN_CORRELATION:
+            return None, depth
+        size = self.config.size
+        gain, offset, rough = (
+            cut(values, square, size, cv2.INTER_LINEAR)
+            for values in (drift.gain, drift.offset, rough)
+        )
+        return rough, gain * depth + offset
 
     def _frame(self, rng: Rng) -> RgbdFrame:
         return self.frames[int(rng.integers(len(self.frames)))]
@@ -158,6 +209,15 @@ class LayeredSampler:
 
     def _patch(self, frame: RgbdFrame, square: Square) -> RgbdPatch:
         return cut_frame(frame, square, self.config.size, self.config.invalid_is_far)
+
+
+def softened(mask: Float32Map, sigma: float) -> Float32Map:
+    """A mask of 0 and 1 whose border is ``sigma`` pixels soft; on either side of 0.5 as before."""
+    soft = cv2.GaussianBlur(mask, (0, 0), sigma)
+    half = np.float32(0.5)
+    return np.where(
+        mask > half, np.maximum(soft, np.nextafter(half, np.float32(1))), np.minimum(soft, half)
+    )
 
 
 def at_inference_scale(sample: LayeredSample) -> LayeredSample:
@@ -210,9 +270,8 @@ def _rescaled(
 
 
 def _flipped(patch: RgbdPatch) -> RgbdPatch:
-    image, inverse, valid = patch
-    return RgbdPatch(
-        np.ascontiguousarray(image[:, ::-1]),
-        np.ascontiguousarray(inverse[:, ::-1]),
-        np.ascontiguousarray(valid[:, ::-1]),
-    )
+    return RgbdPatch(*map(_mirrored, patch))
+
+
+def _mirrored(pixels: Any) -> Any:
+    return np.ascontiguousarray(pixels[:, ::-1])

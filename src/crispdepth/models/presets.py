@@ -3,11 +3,9 @@
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from torch import nn
-
-from crispdepth.models.layered.decoder import Decoder, Head
+from crispdepth.models.layered.decoder import Decoder, Head, SubpixelHead
 from crispdepth.models.layered.mit import MitLevel
-from crispdepth.models.layered.network import LayeredNet, LowLevelEncoder
+from crispdepth.models.layered.network import DetailEncoder, LayeredNet, LowLevelEncoder
 
 STRIDES = (4, 2, 2, 2)
 HEADS = (1, 2, 5, 8)
@@ -24,7 +22,7 @@ class LayeredConfig:
     features: int = 256  # channels of the decoder
     low_level: tuple[int, int] = (32, 64)  # channels of the low-level encoder
     head: tuple[int, int] = (128, 32)  # channels of the head
-    full_resolution: bool = False  # whether the head sees depth and mask at full resolution too
+    detail: int = 0  # channels of the encoder of detail; 0: the low-level encoder, DPT's head
     gated: bool = False  # whether the network says where its layer replaces the input
     anchored: bool = False  # whether it corrects a first estimate of the layer
     drop_path: float = 0.1  # stochastic depth of the last layer, rising linearly from 0
@@ -32,14 +30,15 @@ class LayeredConfig:
 
 _SMALL = LayeredConfig(
     dims=(32, 64, 160, 256),
-    depths=(2, 2, 2, 2),
+    depths=(1, 2, 2, 2),
     rgb_depth=1,  # on the largest map a layer takes three times as long as on the smallest
     features=32,
     low_level=(16, 16),
     head=(16, 16),
-    full_resolution=True,
+    detail=16,
     gated=True,
     anchored=True,
+    drop_path=0.0,  # it is too small to need it
 )
 
 LAYERED = {
@@ -48,7 +47,7 @@ LAYERED = {
     # What each of the additions to the paper is worth.
     "small-ungated": replace(_SMALL, gated=False),
     "small-unanchored": replace(_SMALL, anchored=False),
-    "small-half-resolution": replace(_SMALL, full_resolution=False),
+    "small-low-level": replace(_SMALL, detail=0),
 }
 
 
@@ -81,19 +80,16 @@ def build_layered(config: LayeredConfig) -> LayeredNet:
         )
 
     channels = (2, *config.dims[:-1])
+    detail = config.detail
+    head = SubpixelHead if detail else Head
     return LayeredNet(
         encoder=[
             level(index, *each) for index, each in enumerate(zip(channels, parts, strict=True))
         ],
         rgb=level(0, 4, rates[: config.rgb_depth]),
-        low_level=LowLevelEncoder(config.low_level),
+        low_level=DetailEncoder(6, detail) if detail else LowLevelEncoder(config.low_level),
         decoder=Decoder(config.dims, config.features),
-        head=Head(config.features + config.low_level[1], config.head, 1 + config.gated),
-        full_resolution=(
-            nn.Conv2d(3, config.head[0], kernel_size=3, padding=1)
-            if config.full_resolution
-            else None
-        ),
+        head=head(config.features + (detail or config.low_level[1]), config.head, 1 + config.gated),
         gated=config.gated,
         anchored=config.anchored,
     )

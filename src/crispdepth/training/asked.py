@@ -17,7 +17,7 @@ class LayeredBatch(NamedTuple):
     """Samples as tensors (B, ., H, W); inverse depth on the network's scale, float32."""
 
     image: Tensor  # (B, 3, H, W) uint8
-    mask: Tensor  # 0 or 1, float32
+    mask: Tensor  # in [0, 1], float32; above 0.5 is inside
     rough: Tensor
     composite: Tensor
     front: Tensor
@@ -39,6 +39,8 @@ class Answers(NamedTuple):
     """What the network says to one or two tasks, float32."""
 
     layers: tuple[Tensor, ...]  # as they are used: with the input where the gate keeps it
+    raw: tuple[Tensor, ...]  # as the network completes them
+    logits: tuple[Tensor, ...] | None  # of the gates; None for a network without
     output: LayerOutput  # of all tasks, one after the other along the batch
 
 
@@ -78,7 +80,12 @@ def answer(model: nn.Module, batch: LayeredBatch, tasks: Sequence[Task]) -> Answ
     photo = image.to(rough.dtype).div(255).contiguous(memory_format=torch.channels_last)
     layer, gate, logit = model(rough, photo, torch.cat([task.mask for task in tasks]))
     output = LayerOutput(layer.float(), gate.float(), None if logit is None else logit.float())
-    return Answers(blend(rough, output.layer, output.gate).chunk(len(tasks)), output)
+    return Answers(
+        layers=blend(rough, output.layer, output.gate).chunk(len(tasks)),
+        raw=output.layer.chunk(len(tasks)),
+        logits=None if output.gate_logit is None else output.gate_logit.chunk(len(tasks)),
+        output=output,
+    )
 
 
 def refined(layers: Sequence[Tensor], batch: LayeredBatch) -> Tensor:
@@ -86,4 +93,4 @@ def refined(layers: Sequence[Tensor], batch: LayeredBatch) -> Tensor:
     if len(layers) == 1:
         return layers[0]
     front, back = layers
-    return batch.mask * front + (1 - batch.mask) * back
+    return torch.where(batch.mask > 0.5, front, back)

@@ -78,7 +78,8 @@ class LayeredObjective:
     """Weight of the gate's loss beside the depth losses, for presets with a gate."""
 
     gate_tolerance: float = 0.1
-    """Errors of the rough depth, on its scale of 0 to 10, that the gate should leave alone."""
+    """How much nearer to the truth, on the scale of 0 to 10, the layer must be for the gate to
+    open."""
 
     boundary_weight: float = 1.0
     """Weight of pixels along the mask's boundary in the loss of a layer; 1 is the paper's."""

@@ -20,6 +20,7 @@ from crispdepth.data.masks import MaskSource
 from crispdepth.data.samples import LayeredSampler, SampleConfig
 from crispdepth.models.presets import build
 from crispdepth.training.asked import (
+    Answers,
     LayeredBatch,
     Task,
     answer,
@@ -153,41 +154,44 @@ class LayeredRecipe:
         tasks = tasks_of(batch, self._objective.variant)
         if self._sampler.config.stage == 1:
             tasks = (either(*tasks),)
-        layers, output = answer(model, batch, tasks)
+        answers = answer(model, batch, tasks)
+        band = near_boundary(batch.mask, BAND)
+        weights = [self._weight(task, band) for task in tasks]
         losses = {
-            f"depth_{number}": self._depth_loss(layer, task, batch)
-            for number, (layer, task) in enumerate(zip(layers, tasks, strict=True), start=1)
+            f"depth_{number}": depth_loss(layer, task.target, weight)
+            for number, (layer, task, weight) in enumerate(
+                zip(answers.raw, tasks, weights, strict=True), start=1
+            )
         }
-        if len(tasks) == 2:
-            composite = refined(layers, batch)
-            losses["depth_refined"] = self._depth_loss(composite, refined_task(batch), batch)
-        if output.gate_logit is not None:
-            losses["gate"] = self._gate_loss(output.gate_logit, batch, tasks)
+        if self._sampler.config.stage == 2 and (len(tasks) == 2 or answers.logits is not None):
+            task = refined_task(batch)
+            composite = refined(answers.layers, batch)
+            losses["depth_refined"] = depth_loss(composite, task.target, self._weight(task, band))
+        if answers.logits is not None:
+            losses["gate"] = self._gate_loss(answers, batch.rough, tasks, weights)
         return {"loss": torch.stack([*losses.values()]).sum(), **losses}
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `held_out_figures`."""
         return held_out_figures(model, self._held_out, self._objective, device)
 
-    def _depth_loss(self, layer: Tensor, task: Task, batch: LayeredBatch) -> Tensor:
-        return depth_loss(layer, task.target, self._weight(task, batch))
-
-    def _gate_loss(self, logit: Tensor, batch: LayeredBatch, tasks: Sequence[Task]) -> Tensor:
+    def _gate_loss(
+        self, answers: Answers, rough: Tensor, tasks: Sequence[Task], weights: Sequence[Tensor]
+    ) -> Tensor:
+        assert answers.logits is not None
         losses = [
             gate_loss(
-                logits,
-                batch.rough,
-                task.target,
-                self._weight(task, batch),
-                tolerance=self._objective.gate_tolerance,
+                logit, layer, rough, task.target, weight, tolerance=self._objective.gate_tolerance
             )
-            for logits, task in zip(logit.chunk(len(tasks)), tasks, strict=True)
+            for logit, layer, task, weight in zip(
+                answers.logits, answers.raw, tasks, weights, strict=True
+            )
         ]
         return self._objective.gate_weight * torch.stack(losses).mean()
 
-    def _weight(self, task: Task, batch: LayeredBatch) -> Tensor:
+    def _weight(self, task: Task, band: Tensor) -> Tensor:
         """How much each pixel counts, 0 where the target is unknown."""
-        objective, weight = self._objective, torch.ones_like(batch.mask)
+        objective, weight = self._objective, torch.ones_like(task.mask)
         weight = weight.masked_fill(~task.own, objective.hidden_weight)
-        weight = weight.masked_fill(near_boundary(batch.mask, BAND), objective.boundary_weight)
+        weight = weight.masked_fill(band, objective.boundary_weight)
         return weight * task.valid

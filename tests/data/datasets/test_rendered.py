@@ -46,6 +46,15 @@ def test_a_rendered_scene_needs_no_rough_depth(tmp_path: Path, save: Save) -> No
     np.testing.assert_array_equal(frame.instances, np.full(SIZE, 5))
     np.testing.assert_allclose(frame.depth.values[1:], 10001 * UNIT_M)
     assert not frame.depth.usable[0].any()
+    assert frame.rough is None
+
+
+def test_rough_depth_is_read_where_there_is_any(tmp_path: Path, save: Save) -> None:
+    scene = write(tmp_path / "room", save)
+    save(scene / "init/0001.png", np.full(SIZE, 700, np.uint16))
+    first, second = open_rendered(scene)
+    assert first.rough is None
+    np.testing.assert_array_equal(second.rough, np.full(SIZE, 700, np.float32))
 
 
 def test_each_frame_has_its_own_camera(tmp_path: Path, save: Save) -> None:

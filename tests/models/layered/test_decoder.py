@@ -1,7 +1,14 @@
 import torch
 from torch import nn
 
-from crispdepth.models.layered.decoder import Decoder, Fusion, Head, ResidualConv, doubled
+from crispdepth.models.layered.decoder import (
+    Decoder,
+    Fusion,
+    Head,
+    ResidualConv,
+    SubpixelHead,
+    doubled,
+)
 
 
 def silence(module: nn.Module) -> None:
@@ -53,6 +60,17 @@ def test_every_level_reaches_the_decoded_features_at_half_resolution() -> None:
 
 
 def test_the_head_maps_features_to_twice_the_size() -> None:
-    head = Head(5, (4, 3), outputs=2)
-    assert head(torch.randn(2, 5, 8, 12)).shape == (2, 2, 16, 24)
-    assert head(torch.randn(2, 5, 8, 12), torch.randn(2, 4, 16, 24)).shape == (2, 2, 16, 24)
+    for head in (Head(5, (4, 3), outputs=2), SubpixelHead(5, (4, 3), outputs=2)):
+        assert head(torch.randn(2, 5, 8, 12)).shape == (2, 2, 16, 24)
+
+
+def test_the_subpixel_head_makes_the_four_pixels_of_each_feature() -> None:
+    head = SubpixelHead(1, (1, 4), outputs=1)
+    silence(head)
+    with torch.no_grad():
+        head.first.weight[0, 0, 1, 1] = 1
+        head.second.weight[:, 0, 1, 1] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        head.last.weight[:, :, 0, 0] = torch.eye(4)
+    x = torch.rand(1, 1, 2, 3)
+    cell = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    torch.testing.assert_close(head(x)[0, 0], torch.kron(x[0, 0], cell))

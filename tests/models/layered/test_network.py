@@ -16,10 +16,10 @@ Noise = Callable[[int, tuple[int, int]], Inputs]
 
 @pytest.fixture
 def plain() -> LayeredNet:
-    """The small network as the paper has it: no gate, no estimate, no full resolution."""
+    """The small network as the paper has it: no gate, no estimate, no encoder of detail."""
     torch.manual_seed(0)
     tiny = LAYERED["tiny"]
-    return build_layered(replace(tiny, gated=False, anchored=False, full_resolution=False)).eval()
+    return build_layered(replace(tiny, gated=False, anchored=False, detail=0)).eval()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32)])
@@ -54,6 +54,7 @@ def test_every_parameter_is_used(tiny: LayeredNet, plain: LayeredNet, noise: Noi
 
 def test_the_photo_s_branch_is_summed(tiny: LayeredNet, noise: Noise) -> None:
     depth, rgb, mask = noise(1, (64, 64))
+    nn.init.zeros_(tiny.low_level.first.weight)  # through which the photo reaches the head too
     nn.init.zeros_(tiny.rgb.norm.weight)
     nn.init.zeros_(tiny.rgb.norm.bias)
     without = tiny(depth, rgb, mask)
@@ -140,17 +141,18 @@ def test_the_border_of_the_gate_can_be_that_of_the_mask_to_the_pixel(
 ) -> None:
     depth, rgb, _ = noise(1, (64, 64))
     mask = (torch.rand(depth.shape, generator=torch.Generator().manual_seed(2)) > 0.5).float()
-    assert tiny.full_resolution is not None
-    for part in (tiny.full_resolution, tiny.head.first, tiny.head.second, tiny.head.last):
+    detail, head = tiny.low_level, tiny.head
+    for part in (detail.first, detail.second, head.first, head.second, head.last):
         nn.init.zeros_(part.weight)
-        assert part.bias is not None
         nn.init.zeros_(part.bias)
     with torch.no_grad():
-        tiny.full_resolution.weight[0, 1, 1, 1] = 1  # the mask, in one channel all the way
-        tiny.head.second.weight[0, 0, 1, 1] = 1
-        tiny.head.last.weight[1, 0] = 20
-        assert tiny.head.last.bias is not None
-        tiny.head.last.bias[1] = -10
+        for pixel in range(4):  # of a cell: the mask, in one channel all the way
+            detail.first.weight[pixel, 1, 1 + pixel // 2, 1 + pixel % 2] = 1
+            detail.second.weight[pixel, pixel, 1, 1] = 1
+            head.first.weight[pixel, -4 + pixel, 1, 1] = 1
+            head.second.weight[pixel, pixel, 1, 1] = 1
+            head.last.weight[4 + pixel, pixel] = 20
+        head.last.bias[4:] = -10
     assert torch.equal(tiny(depth, rgb, mask).gate, mask)
 
 

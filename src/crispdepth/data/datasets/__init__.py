@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.types import DepthMap, MaskSet
+from crispdepth.types import DepthMap, Float32Map, MaskSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +38,21 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class RgbdFrame:
-    """A photo with its true depth and, where the dataset has them, instance ids and camera.
+    """A photo with its true depth and, where there are any, instance ids, rough depth and camera.
 
     The camera, if known, is that of ``depth``. Every dataset of this package is a
     `collections.abc.Sequence` of these, whose frames are read from disk when they are asked for.
 
     Raises:
         ValueError: the photo is not (h, w, 3) uint8, the true depth is no z-depth, the ids are
-            not int32, or the sizes differ.
+            not int32, the rough depth is not float32, or the sizes differ.
     """
 
     name: str  # unique in its dataset
     image: NDArray[np.uint8]  # (h, w, 3), sRGB
     depth: DepthMap  # the true z-depth; invalid where it was not measured
     instances: NDArray[np.int32] | None = None  # (h, w) ids, 0 = none
+    rough: Float32Map | None = None  # (h, w) relative inverse depth that a network saw in the photo
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -72,6 +73,12 @@ class RgbdFrame:
                     f"got {self.instances.dtype}."
                 )
             sizes["instances"] = self.instances.shape
+        if self.rough is not None:
+            if self.rough.dtype != np.float32:
+                raise ValueError(
+                    f"The rough depth of frame {self.name} must be float32, got {self.rough.dtype}."
+                )
+            sizes["rough"] = self.rough.shape
         _require_one_size(f"frame {self.name}", sizes)
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.datasets.files import LazyFrames, read_ids, read_photo
+from crispdepth.data.datasets.files import LazyFrames, read_ids, read_photo, read_plane
 from crispdepth.data.datasets.scene_json import Frame, find_frames
 from crispdepth.types import DepthMap
 
@@ -12,8 +14,8 @@ from crispdepth.types import DepthMap
 def open_rendered(root: str | Path) -> Sequence[RgbdFrame]:
     """The frames of a scene folder, or of all scene folders directly inside ``root``.
 
-    Depth is invalid where there is no surface. The rough depth and the soft masks of the scenes
-    are not looked at.
+    Depth is invalid where there is no surface. Rough depth is read where there is any (``init``),
+    the soft masks of the scenes are not.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -24,9 +26,11 @@ def open_rendered(root: str | Path) -> Sequence[RgbdFrame]:
 
 def _read(frame: Frame) -> RgbdFrame:
     metres = frame.read_depth()
+    rough = frame.initial if frame.initial and frame.initial.is_file() else None
     return RgbdFrame(
         name=frame.name,
         image=read_photo(frame.image),
         depth=DepthMap(metres, "depth", "m", camera=frame.camera(metres.shape)),
         instances=None if frame.instances is None else read_ids(frame.instances),
+        rough=None if rough is None else read_plane(rough).astype(np.float32),
     )

@@ -66,7 +66,7 @@ class Decoder(nn.Module):
 
 
 class Head(nn.Module):
-    """From features at half resolution to the output maps at full resolution."""
+    """From features at half resolution to the output maps at full resolution (DPT)."""
 
     def __init__(self, channels: int, widths: tuple[int, int], outputs: int) -> None:
         """``widths`` are the channels after the first and the second convolution."""
@@ -75,16 +75,30 @@ class Head(nn.Module):
         self.second = nn.Conv2d(widths[0], widths[1], kernel_size=3, padding=1)
         self.last = nn.Conv2d(widths[1], outputs, kernel_size=1)
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """(B, channels, h, w) to (B, outputs, 2h, 2w).
-
-        ``skip`` (B, widths[0], 2h, 2w) is what is known at full resolution.
-        """
-        x = doubled(self.first(x))
-        if skip is not None:
-            x = F.relu(x + skip)
-        output: Tensor = self.last(F.relu(self.second(x)))
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, outputs, 2h, 2w)."""
+        output: Tensor = self.last(F.relu(self.second(doubled(self.first(x)))))
         return output
+
+
+class SubpixelHead(nn.Module):
+    """From features at half resolution to the output maps at full resolution, pixel by pixel.
+
+    All convolutions work at half resolution, a quarter of the pixels, and the last one makes the
+    four pixels of each (Shi et al., *Sub-pixel Convolution*, CVPR 2016).
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int], outputs: int) -> None:
+        """``widths`` are the channels after the first and the second convolution."""
+        super().__init__()
+        self.first = nn.Conv2d(channels, widths[0], kernel_size=3, padding=1)
+        self.second = nn.Conv2d(widths[0], widths[1], kernel_size=3, padding=1)
+        self.last = nn.Conv2d(widths[1], 4 * outputs, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, outputs, 2h, 2w)."""
+        x = F.relu(self.second(F.relu(self.first(x))))
+        return F.pixel_shuffle(self.last(x), 2)
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 *Layered Depth Refinement with Mask Guidance* (Kim et al., CVPR 2022), section 3.2: a transformer
 encoder sees the rough depth and the mask, a one-level branch sees the photo and the mask, a
 low-level encoder keeps the detail of the input depth. Beyond the paper, where a preset asks for
-it: a gate, a first estimate to correct, and a skip at full resolution.
+it: a gate, a first estimate to correct, and detail to the pixel instead of the low-level encoder.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crispdepth.geometry.depth import COMPLETER_RANGE
 from crispdepth.models.layered.anchor import anchor
-from crispdepth.models.layered.decoder import Decoder, Head
+from crispdepth.models.layered.decoder import Decoder, Head, SubpixelHead
 from crispdepth.models.layered.mit import MitLevel
 
 STRIDE = 32
@@ -51,6 +51,24 @@ class LowLevelEncoder(nn.Module):
         return torch.relu(self.second(torch.relu(self.first(inverse_depth))))
 
 
+class DetailEncoder(nn.Module):
+    """Two convolutions that carry all inputs to the head at half resolution.
+
+    The first one makes as many channels as it reads pixels and more, so that, unlike in the
+    `LowLevelEncoder`, the border of the mask is known to the pixel.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        """Reads ``channels`` maps at full resolution, writes ``width`` at half resolution."""
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1)
+        self.second = nn.Conv2d(width, width, kernel_size=3, padding=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, channels, H, W) to (B, width, H / 2, W / 2)."""
+        return torch.relu(self.second(torch.relu(self.first(maps))))
+
+
 class LayeredNet(nn.Module):
     """Completes the masked layer of a rough inverse depth map."""
 
@@ -59,10 +77,9 @@ class LayeredNet(nn.Module):
         *,
         encoder: list[MitLevel],
         rgb: MitLevel,
-        low_level: LowLevelEncoder,
+        low_level: LowLevelEncoder | DetailEncoder,
         decoder: Decoder,
-        head: Head,
-        full_resolution: nn.Conv2d | None = None,
+        head: Head | SubpixelHead,
         gated: bool = False,
         anchored: bool = False,
     ) -> None:
@@ -71,11 +88,10 @@ class LayeredNet(nn.Module):
         Args:
             encoder: levels of the main branch; the first one sees depth and mask (2 channels).
             rgb: the level whose output on photo and mask (4 channels) is added to the first one's.
-            low_level: what carries the input depth to the head.
+            low_level: what carries the input depth, or depth, mask, first estimate and photo (6
+                channels), to the head.
             decoder: fuses the levels.
             head: makes the output maps: the layer and, if ``gated``, the logit of the gate.
-            full_resolution: convolution of depth, mask and first estimate (3 channels) that joins
-                the head at full resolution, where the border of the mask is exact to the pixel.
             gated: whether the network says where its layer replaces the input.
             anchored: whether the head corrects a first estimate (`anchor`) instead of making the
                 layer from nothing (ReLU, as in DPT). A residual to the input itself would have to
@@ -88,7 +104,6 @@ class LayeredNet(nn.Module):
         self.low_level = low_level
         self.decoder = decoder
         self.head = head
-        self.full_resolution = full_resolution
         self.gated = gated
         self.anchored = anchored
         self.mean: Tensor
@@ -97,7 +112,8 @@ class LayeredNet(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         if not anchored and head.last.bias is not None:
             # In the middle of the range no output is dead: ReLU passes every gradient on.
-            nn.init.constant_(head.last.bias[:1], COMPLETER_RANGE / 2)
+            layer = head.last.out_channels // (1 + gated)
+            nn.init.constant_(head.last.bias[:layer], COMPLETER_RANGE / 2)
 
     def forward(self, inverse_depth: Tensor, rgb: Tensor, mask: Tensor) -> LayerOutput:
         """Complete one layer.
@@ -113,13 +129,12 @@ class LayeredNet(nn.Module):
         levels = [x]
         for level in deeper:
             levels.append(level(levels[-1]))
-        features = torch.cat([self.decoder(levels), self.low_level(inverse_depth)], dim=1)
-
         estimate = anchor(inverse_depth, mask) if self.anchored else torch.zeros_like(mask)
-        skip = None
-        if self.full_resolution is not None:
-            skip = self.full_resolution(torch.cat([inverse_depth, mask, estimate], dim=1))
-        output = self.head(features, skip).float()
+        near = inverse_depth
+        if isinstance(self.low_level, DetailEncoder):
+            near = torch.cat([inverse_depth, mask, estimate, photo], dim=1)
+        features = torch.cat([self.decoder(levels), self.low_level(near)], dim=1)
+        output = self.head(features).float()
         layer = estimate + output[:, :1] if self.anchored else torch.relu(output[:, :1])
         if not self.gated:
             return LayerOutput(layer, torch.ones_like(layer), None)
