@@ -69,8 +69,12 @@ def analytic_frame(number: int) -> RgbdFrame:
     )
 
 
-@pytest.fixture(scope="module")
-def frozen() -> list[LayeredSample]:
+@pytest.fixture(scope="module", name="frozen")
+def frozen_samples() -> list[LayeredSample]:
+    return draw_frozen()
+
+
+def draw_frozen() -> list[LayeredSample]:
     masks = MixedMasks((THINGS_DRAWN,), (THINGS_DRAWN,), (PEOPLE_DRAWN,))
     frames = [analytic_frame(number) for number in range(8)]
     sampler = LayeredSampler(frames, masks, SampleConfig(size=SIZE, real_edges=0, in_front=1))
