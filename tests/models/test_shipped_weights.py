@@ -92,14 +92,15 @@ def errors(samples: Sequence[LayeredSample], completer: LayerCompleter | None) -
     band: list[Float32Map] = []
     enclosed: list[Float32Map] = []
     for sample in samples:
-        near = np.abs(signed_distance(sample.mask > 0)) <= BAND
+        inside = sample.mask > 0.5
+        near = np.abs(signed_distance(inside)) <= BAND
         layers = [layer(sample, mask, completer) for mask in (sample.mask, 1 - sample.mask)]
         truths = ((sample.front, sample.front_valid), (sample.back, sample.back_valid))
         for values, (truth, valid) in zip(layers, truths, strict=True):
             band.append(np.abs(values - truth)[near & valid])
-        refined = np.where(sample.mask > 0, *layers)
-        inside = hole_pixels(sample) & sample.back_valid
-        enclosed.append(np.abs(refined - sample.composite)[inside])
+        refined = np.where(inside, *layers)
+        shown = enclosed_by(inside) & sample.back_valid
+        enclosed.append(np.abs(refined - sample.composite)[shown])
     return Errors(*(float(np.concatenate(parts).mean()) for parts in (band, enclosed)))
 
 
@@ -111,11 +112,11 @@ def layer(sample: LayeredSample, mask: Float32Map, completer: LayerCompleter | N
     return sample.rough + gate * (values - sample.rough)
 
 
-def hole_pixels(sample: LayeredSample) -> BoolMap:
-    inside = np.zeros(sample.mask.shape, bool)
-    for hole in holes(sample.mask.astype(np.uint8)):
-        inside |= hole > 0
-    return inside
+def enclosed_by(inside: BoolMap) -> BoolMap:
+    enclosed = np.zeros_like(inside)
+    for hole in holes(inside.astype(np.uint8)):
+        enclosed |= hole > 0
+    return enclosed
 
 
 def test_they_make_better_layers_than_the_classical_completer(
