@@ -48,7 +48,10 @@ test-slow: $(VENV)/dev
 bench: $(VENV)/dev
 	@test -n "$(DATA)" || { echo "make bench needs DATA=folder with rooms, settings, gqcnn" >&2; exit 1; }
 	$(BIN)/python benchmarks/refine_quality.py --data "$(DATA)"
+	$(BIN)/python benchmarks/mask_degradation.py --data "$(DATA)"
+	$(BIN)/python benchmarks/mask_robustness.py --data "$(DATA)"
 	$(BIN)/python benchmarks/refine_speed.py
+	$(BIN)/python benchmarks/layered_speed.py
 	$(BIN)/python benchmarks/batch_memory.py
 
 clean:

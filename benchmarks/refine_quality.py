@@ -5,13 +5,15 @@
 ``DIR`` holds the three dataset folders. Writes refine_quality.md and refine_quality.json.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from crispdepth.data.datasets.scene_json import open_scenes
-from crispdepth.evaluation.benchmark import METHODS, run_benchmark, table, to_json
+from crispdepth.data.datasets.scene_json import SceneDataset, open_scenes
+from crispdepth.evaluation.baselines import Baseline
+from crispdepth.evaluation.benchmark import METHODS, Benchmark, run_benchmark, table, to_json
 from crispdepth.geometry.align import TargetNorm
 from crispdepth.io.atomic import write_text
 
@@ -24,6 +26,10 @@ class Run:
     gt_norm: TargetNorm
     first: int = 0
     every: int = 1
+
+    def open(self, data: Path) -> SceneDataset:
+        """Its samples, in the folder that holds the datasets."""
+        return open_scenes(data / self.dataset, first=self.first, every=self.every)
 
 
 # Frames halfway between those on which constants and parameters were chosen (0, 4, 8 ... of rooms
@@ -52,16 +58,24 @@ class Options:
 
 
 def main(options: Options) -> None:
-    methods = {name: METHODS[name] for name in options.methods}
+    benchmarks = measure(options.data, {name: METHODS[name] for name in options.methods})
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_text(options.out / "refine_quality.md", sections(benchmarks))
+    write_text(options.out / "refine_quality.json", to_json(benchmarks))
+
+
+def measure(data: Path, methods: Mapping[str, Baseline]) -> list[Benchmark]:
+    """Every method on every dataset; the tables are printed as they come."""
     benchmarks = []
     for run in RUNS:
-        samples = open_scenes(options.data / run.dataset, first=run.first, every=run.every)
-        benchmarks.append(run_benchmark(run.dataset, samples, methods, gt_norm=run.gt_norm))
-        print(f"## {run.dataset}\n\n{table(benchmarks[-1])}\n", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    sections = (f"## {benchmark.dataset}\n\n{table(benchmark)}\n" for benchmark in benchmarks)
-    write_text(options.out / "refine_quality.md", "\n".join(sections))
-    write_text(options.out / "refine_quality.json", to_json(benchmarks))
+        benchmarks.append(run_benchmark(run.dataset, run.open(data), methods, gt_norm=run.gt_norm))
+        print(sections(benchmarks[-1:]), flush=True)
+    return benchmarks
+
+
+def sections(benchmarks: Sequence[Benchmark]) -> str:
+    """The table of each dataset under its name."""
+    return "\n".join(f"## {each.dataset}\n\n{table(each)}\n" for each in benchmarks)
 
 
 if __name__ == "__main__":

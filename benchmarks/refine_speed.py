@@ -2,7 +2,8 @@
 
     python benchmarks/refine_speed.py
 
-In memory, without reading and writing files, beside two peers. Every case runs in a process of
+In memory, without reading and writing files: the shipped network (crispdepth), the classical
+completer and two peers. Every case runs in a process of
 its own, whose peak memory is then its own too. Writes refine_speed.md and refine_speed.json.
 """
 
@@ -13,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
@@ -30,12 +32,20 @@ from crispdepth.io.atomic import write_text
 from crispdepth.io.depths import read_depth
 from crispdepth.io.images import read_image
 from crispdepth.io.masks import read_masks
+from crispdepth.models.classical import ClassicalCompleter
+from crispdepth.models.learned import LearnedCompleter
 from crispdepth.ops.masks import resize_masks
 from crispdepth.tasks.refine import refine_depth
-from crispdepth.types import DepthMap, MaskSet, Size
+from crispdepth.types import DepthMap, LayerCompleter, MaskSet, Size
 
 OURS = "crispdepth"
-METHODS = (OURS, "guided-filter", "fast-bilateral-solver")
+METHODS = (OURS, "classical", "guided-filter", "fast-bilateral-solver")
+TILED = 1280  # pixels of the longer side at which tiles are completed
+COMPLETERS: dict[str, Callable[[], LayerCompleter]] = {
+    OURS: cache(LearnedCompleter),
+    "crispdepth-tiled": cache(partial(LearnedCompleter, resolution=TILED, tiled=True)),
+    "classical": ClassicalCompleter,
+}
 MEGAPIXELS = (0.3, 3.0, 12.0)
 MASKS = (1, 5)
 RUNS = 3
@@ -62,7 +72,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Options:
-    """Measure time and memory of refinement beside two peers."""
+    """Measure time and memory of refinement, ours and two peers'."""
 
     photo: Path = EXAMPLE / "parrots.jpg"
     """The photo, resized to each number of pixels."""
@@ -169,8 +179,8 @@ def measure(method: str, inputs: Path) -> dict[str, float]:
 
 
 def refine(method: str, photo: NDArray[np.uint8], depth: DepthMap, masks: MaskSet) -> None:
-    if method == OURS:
-        refine_depth(photo, depth, masks)
+    if method in COMPLETERS:
+        refine_depth(photo, depth, masks, completer=COMPLETERS[method]())
     else:
         BASELINES[method](photo, depth.values, masks)
 
@@ -197,7 +207,8 @@ def table(cases: Sequence[Case]) -> str:
             f"Seconds are the median of {RUNS} runs (of fewer where these took {ENOUGH:.0f} s; the",
             "JSON file says), CPU seconds are summed over threads. Peak is the resident memory of",
             "the whole process, inputs those of its arrays, and working what the method adds to",
-            "the program and its inputs: for crispdepth that includes the result with its layers.",
+            "the program and its inputs: for crispdepth and classical that includes the result",
+            "with its layers. Loading the network is not part of the seconds.",
             "",
             f"| MP | masks | method | seconds | CPU s | s / MP | times {OURS}'s | peak MB "
             "| inputs MB | working MB |",

@@ -111,6 +111,19 @@ def test_training_runs_and_says_how_it_goes(
     assert load_file(tmp_path / "out/best.safetensors")
 
 
+def test_a_training_is_exported(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--data", "pack", "-o", "out", "--steps", "1") == ExitCode.OK
+    capsys.readouterr()
+    assert main(["train", "export", "out", "-o", "weights"]) == ExitCode.OK
+    assert capsys.readouterr().out == "weights\n"
+    config = json.loads((tmp_path / "weights/config.json").read_text("utf-8"))
+    assert config["sources"]["data"] == ["pack"]
+    assert main(["train", "export", "nothing", "-o", "weights"]) == ExitCode.FAILURE
+    assert "nothing" in capsys.readouterr().err
+
+
 def test_interrupted_it_saves_and_the_same_command_goes_on(pack: Path, tmp_path: Path) -> None:
     options = ["--data", "pack", "-o", "out", "--steps", "300", *TINY, "--workers", "1"]
     command = [sys.executable, "-m", "crispdepth", "train", "layered", *options]

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 
 from crispdepth.data.datasets import Sample
 from crispdepth.evaluation.baselines import Baseline, initial
+from crispdepth.evaluation.baselines.learned import load
 from crispdepth.evaluation.benchmark import (
     COLUMNS,
     METHODS,
@@ -18,6 +20,7 @@ from crispdepth.evaluation.benchmark import (
     table,
     to_json,
 )
+from crispdepth.models import weights
 from crispdepth.types import DepthMap, Float32Map, MaskSet
 from crispdepth.viz.report import SampleFigure
 
@@ -209,6 +212,16 @@ def test_nothing_to_do_is_an_error() -> None:
 
 
 def test_the_package_is_one_of_its_methods_and_sharpens_a_step() -> None:
-    numbers = run({"initial": initial, "crispdepth": METHODS["crispdepth"]}).pooled()
-    assert numbers["crispdepth"]["mbe"] < 0.5 * numbers["initial"]["mbe"]
-    assert numbers["crispdepth"]["r3"] > 1
+    numbers = run({"initial": initial, "classical": METHODS["classical"]}).pooled()
+    assert numbers["classical"]["mbe"] < 0.5 * numbers["initial"]["mbe"]
+    assert numbers["classical"]["r3"] > 1
+
+
+def test_its_network_is_looked_for_when_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    load.cache_clear()
+    assert {"crispdepth", "crispdepth-hard"} < METHODS.keys()
+    with pytest.raises(FileNotFoundError, match="none in this installation"):
+        run({"crispdepth": METHODS["crispdepth"]})

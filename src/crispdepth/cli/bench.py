@@ -32,6 +32,11 @@ class BenchOptions:
     methods: Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint="")] = ()
     """Methods to score; without it, all. An unknown name lists them."""
 
+    weights: Annotated[
+        tuple[str, ...], arg(metavar="NAME=DIR [NAME=DIR ...]", help_behavior_hint="")
+    ] = ()
+    """Exported weights (`crispdepth train export`) to score too: as NAME, with NAME-hard."""
+
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="DIR", help_behavior_hint="")] = None
     """Folder for bench.json (all numbers) and report.html (numbers and pictures)."""
 
@@ -60,6 +65,7 @@ def run(options: BenchOptions) -> int:
 
     Raises:
         UsageError: no dataset, an unknown method, or a number below 1.
+        OSError, ValueError: a dataset or weights cannot be read.
     """
     from crispdepth.data.datasets.scene_json import open_scenes
     from crispdepth.evaluation.benchmark import to_json
@@ -68,7 +74,7 @@ def run(options: BenchOptions) -> int:
         raise UsageError("Name at least one dataset folder: crispdepth bench refine FOLDER ...")
     if options.every < 1 or (options.limit is not None and options.limit < 1):
         raise UsageError("--every and --limit must be 1 or more.")
-    methods = _choose(options.methods)
+    methods = choose_methods(options.methods, options.weights)
     datasets = [
         open_scenes(folder, every=options.every, limit=options.limit, no_surface=options.no_surface)
         for folder in options.datasets
@@ -124,15 +130,32 @@ def _score(
     return benchmarks, figures
 
 
-def _choose(names: Sequence[str]) -> dict[str, "Baseline"]:
+def choose_methods(names: Sequence[str], weights: Sequence[str] = ()) -> dict[str, "Baseline"]:
+    """The named methods, without names all: those of the package and those of ``weights``.
+
+    Args:
+        names: of methods.
+        weights: exported weights, NAME=DIR each.
+
+    Raises:
+        UsageError: there is no such method, or one of ``weights`` is not of that form.
+        OSError, ValueError: weights cannot be read.
+    """
+    from crispdepth.evaluation.baselines.learned import of_weights
     from crispdepth.evaluation.benchmark import METHODS
 
-    unknown = [name for name in names if name not in METHODS]
+    known = dict(METHODS)
+    for given in weights:
+        name, equals, folder = given.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"--weights {given}: give a name and a folder, NAME=DIR.")
+        known |= of_weights(name, Path(folder))
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError(
-            f"Unknown method {', '.join(unknown)}; the methods are {', '.join(METHODS)}."
+            f"Unknown method {', '.join(unknown)}; the methods are {', '.join(known)}."
         )
-    return {name: METHODS[name] for name in names or METHODS}
+    return {name: known[name] for name in names or known}
 
 
 def _every_nth(

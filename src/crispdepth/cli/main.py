@@ -24,6 +24,7 @@ COMMANDS = {
     "bench refine": ("crispdepth.cli.bench", "score refinement methods on a dataset"),
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),
     "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
+    "train export": ("crispdepth.cli.export", "weights of a training, for refinement"),
     "synth": ("crispdepth.cli.synth", "rendered rooms or objects with exact depth and ids"),
     "doctor": ("crispdepth.cli.doctor", "check this installation by running it"),
 }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crispdepth.data.datasets import Sample
 from crispdepth.evaluation.baselines import BASELINES, Baseline
+from crispdepth.evaluation.baselines.learned import layered, load
 from crispdepth.evaluation.boundary import (
     boundary_f1,
     depth_boundary_errors,
@@ -30,8 +31,8 @@ from crispdepth.evaluation.depth import (
 )
 from crispdepth.geometry.align import TargetNorm, fit_scale_shift, normalise_target
 from crispdepth.geometry.depth import inverse_depth
-from crispdepth.tasks.refine import RefineConfig, refine_depth
-from crispdepth.types import BoolMap, DepthMap, Float32Map, MaskSet
+from crispdepth.models.classical import ClassicalCompleter
+from crispdepth.types import BoolMap, Float32Map
 from crispdepth.viz.report import MetricColumn, MetricTable, SampleFigure
 
 COLUMNS = (
@@ -119,30 +120,18 @@ class Benchmark:
         return {"r3": counts.ratio, **means, "r3_mean": _mean(ratios)}
 
 
-def crispdepth(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) -> Float32Map:
-    """What `crispdepth refine` does with its defaults: soft masks blend the layers."""
-    return _refined(image, inverse, masks, RefineConfig(keep_layers=False))
-
-
-def crispdepth_hard(image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet) -> Float32Map:
-    """The same with ``--hard-masks``, which is how most baselines use the masks."""
-    return _refined(image, inverse, masks, RefineConfig(hard_masks=True, keep_layers=False))
-
-
-def _refined(
-    image: NDArray[np.uint8], inverse: Float32Map, masks: MaskSet, config: RefineConfig
-) -> Float32Map:
-    return refine_depth(
-        image, DepthMap(inverse, "inverse_depth"), masks, config=config
-    ).depth.values
-
-
 METHODS: dict[str, Baseline] = {
     **BASELINES,
-    "crispdepth": crispdepth,
-    "crispdepth-hard": crispdepth_hard,
+    "classical": layered(ClassicalCompleter),
+    "classical-hard": layered(ClassicalCompleter, hard_masks=True),
+    "crispdepth": layered(load),
+    "crispdepth-hard": layered(load, hard_masks=True),
 }
-"""Everything `crispdepth bench refine` can run, by name."""
+"""Everything `crispdepth bench refine` can run without weights of one's own, by name.
+
+``crispdepth`` uses the shipped weights. What ends in ``-hard`` thresholds the masks, which is how
+most baselines use them.
+"""
 
 
 def run_benchmark(

@@ -41,6 +41,17 @@ def find(name_or_path: str | Path) -> Path:
     )
 
 
+def read_config(name_or_path: str | Path) -> dict[str, Any]:
+    """What ``config.json`` says about the weights.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        OSError: the file cannot be read.
+        ValueError: it does not describe weights.
+    """
+    return _read_config(find(name_or_path))
+
+
 def read_onnx(name_or_path: str | Path) -> bytes:
     """The checked ONNX file, for onnxruntime.
 

@@ -1,0 +1,37 @@
+"""From a training run to weights that can be used without it."""
+
+import json
+from pathlib import Path
+
+from crispdepth.models.layered.export import write_weights
+from crispdepth.models.presets import build
+from crispdepth.training.checkpoint import load_weights
+from crispdepth.training.fit import BEST, CONFIG
+
+
+def export_run(run: Path, folder: Path, *, half: bool = True) -> None:
+    """Write the best weights of a run as a folder of weights (see `crispdepth.models.weights`).
+
+    Its ``config.json`` says what was learned (``variant``, ``stage``), from what (``sources``), how
+    well (``held_out``, after ``step`` steps), and all settings (``training``).
+
+    Args:
+        run: folder of a training that was evaluated at least once.
+        folder: made if need be.
+        half: see `write_weights`.
+
+    Raises:
+        OSError: the run cannot be read, or the folder not written.
+        ValueError: the run is damaged, its preset has changed since, or the exported network
+            differs from the trained one.
+    """
+    preset = json.loads((run / CONFIG).read_text("utf-8"))["preset"]
+    model = build(preset)
+    facts = load_weights(run / BEST, model)
+    about = {
+        "variant": facts["objective"]["variant"],
+        "stage": facts["samples"]["stage"],
+        **{name: facts.pop(name) for name in ("step", "held_out", "sources")},
+        "training": facts,
+    }
+    write_weights(model, preset, folder, half=half, about=about)
