@@ -27,7 +27,7 @@ SAMPLES = SampleConfig(size=64)
 EASY = replace(
     SAMPLES, perturbations=PAPER, real_edges=0, in_front=1, drift=0, soft_edges=0, colour=False
 )
-QUICK = FitConfig(steps=80, batch=4, lr=0.01, warmup=5, ema=0.8, every=20, clip=10.0, workers=0)
+QUICK = FitConfig(steps=160, batch=4, lr=0.01, warmup=5, ema=0.8, every=40, clip=10.0, workers=0)
 Sampler = Callable[..., LayeredSampler]
 
 

@@ -144,6 +144,7 @@ def test_the_border_of_the_gate_can_be_that_of_the_mask_to_the_pixel(
     detail, head = tiny.low_level, tiny.head
     for part in (detail.first, detail.second, head.first, head.second, head.last):
         nn.init.zeros_(part.weight)
+        assert part.bias is not None
         nn.init.zeros_(part.bias)
     with torch.no_grad():
         for pixel in range(4):  # of a cell: the mask, in one channel all the way
@@ -152,6 +153,7 @@ def test_the_border_of_the_gate_can_be_that_of_the_mask_to_the_pixel(
             head.first.weight[pixel, -4 + pixel, 1, 1] = 1
             head.second.weight[pixel, pixel, 1, 1] = 1
             head.last.weight[4 + pixel, pixel] = 20
+        assert head.last.bias is not None
         head.last.bias[4:] = -10
     assert torch.equal(tiny(depth, rgb, mask).gate, mask)
 
