@@ -13,6 +13,8 @@ from PIL import ExifTags, Image, ImageOps
 import crispdepth
 from crispdepth.api import DEFAULT_FORMATS, FORMATS, refine, save, write_files
 from crispdepth.io.depths import read_depth
+from crispdepth.models.classical import ClassicalCompleter
+from crispdepth.models.learned import LearnedCompleter
 from crispdepth.types import Camera, DepthMap, Kind, MaskSet, RefinedDepth
 
 HEIGHT, WIDTH = 24, 32
@@ -340,6 +342,29 @@ def test_mistakes_are_explained(
     right: dict[str, Any] = {"image": image, "depth": rough, "masks": mask, "kind": "depth"}
     with pytest.raises(ValueError, match=message):
         refine(**{**right, **wrong})
+
+
+def test_an_engine_is_chosen_by_name(
+    image: Array, rough: Array, mask: Array, learned_weights: Path
+) -> None:
+    depth = DepthMap(rough, "depth")
+    classical = refine(image, depth, mask, engine="classical")
+    learned = refine(image, depth, mask, engine="learned", weights=learned_weights, resolution=32)
+    assert (values(classical) != values(learned)).any()
+    completer = LearnedCompleter(learned_weights)
+    np.testing.assert_array_equal(
+        values(refine(image, depth, mask, completer=completer)), values(learned)
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"engine": "classical"}, {"weights": "w"}, {"resolution": 32}, {"tiled": True}]
+)
+def test_an_engine_and_a_completer_contradict_each_other(
+    image: Array, rough: Array, mask: Array, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="or a completer, not both"):
+        refine(image, rough, mask, kind="depth", completer=ClassicalCompleter(), **options)
 
 
 FILES = {

@@ -16,6 +16,7 @@ from crispdepth.io.depths import read_depth, sidecar_path, write_depth
 from crispdepth.io.images import Photo, read_image, write_image
 from crispdepth.io.layers import write_layers_exr, write_layers_npz
 from crispdepth.io.masks import masks_from_alpha, read_masks
+from crispdepth.models.engines import EngineName, make_completer
 from crispdepth.ops.masks import resize_masks
 from crispdepth.ops.resample import same_aspect
 from crispdepth.tasks.refine import RefineConfig, refine_depth
@@ -53,6 +54,10 @@ def refine(
     kind: Kind | None = None,
     unit: Unit | None = None,
     role: MaskRole = "object",
+    engine: EngineName | None = None,
+    weights: str | Path | None = None,
+    resolution: int | None = None,
+    tiled: bool = False,
     completer: LayerCompleter | None = None,
     hard_masks: bool = False,
 ) -> RefinedDepth:
@@ -75,7 +80,13 @@ def refine(
         unit: "m" or "relative". None: what the file or the rule says; floats are relative,
             integers of 16 bits and more that are depth are millimetres.
         role: what the masks mark; a `MaskSet` says it itself.
-        completer: what completes a layer; None: the classical completer.
+        engine: what completes a layer: "learned" (a network) or "classical" (no weights).
+            None: `DEFAULT_ENGINE` of `crispdepth.models.engines`.
+        weights: of the learned engine, by name, or a folder of them; None: those that are shipped.
+        resolution: longer side in pixels at which the learned engine works; None: 320.
+        tiled: the learned engine works tile by tile along the masks' boundaries, at ``resolution``.
+        completer: a completer of your own instead of an engine; or one that `make_completer`
+            made once for many photos.
         hard_masks: threshold the masks at 0.5, so that no depth lies between two layers.
 
     Returns:
@@ -83,9 +94,14 @@ def refine(
 
     Raises:
         ValueError: something is not what it should be: sizes that do not fit, an array without
-            a kind, a photo without masks, a constant depth map, a broken file.
-        OSError: a file cannot be read.
+            a kind, a photo without masks, a constant depth map, a broken file, an engine and a
+            completer.
+        OSError: a file cannot be read, or there are no such weights.
     """
+    if completer is None:
+        completer = make_completer(engine, weights=weights, resolution=resolution, tiled=tiled)
+    elif engine or weights or resolution is not None or tiled:
+        raise ValueError("Give an engine, with its options, or a completer, not both.")
     photo = _photo(image)
     depth_map, depth_notes = _depth(depth, kind, unit)
     mask_set, mask_notes = _masks(masks, photo, role)

@@ -1,5 +1,6 @@
 """`crispdepth refine` as a real process: what it takes, what it writes, how it ends."""
 
+import hashlib
 import json
 import os
 import pty
@@ -24,6 +25,7 @@ from crispdepth.cli.refine import result_files
 from crispdepth.io.atomic import TEMP_PREFIX
 from crispdepth.io.depths import read_depth
 from crispdepth.io.images import write_image
+from crispdepth.models.weights import read_onnx
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Scene = Callable[..., None]
@@ -93,6 +95,42 @@ def test_only_what_changed_is_done_again(run: Run, scene: Scene, tmp_path: Path)
     assert counts() == (1, 1, 0)
     assert counts("--hard-masks") == (2, 0, 0)
     assert counts("--hard-masks", "--overwrite") == (2, 0, 0)
+
+
+def test_the_engine_decides_the_result_and_is_loaded_once(
+    scene: Scene, tmp_path: Path, learned_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def read(name: str) -> bytes:
+        loaded.append(name)
+        return read_onnx(name)
+
+    monkeypatch.setattr("crispdepth.models.learned.read_onnx", read)
+    monkeypatch.chdir(tmp_path)
+    scene("a", "b")
+    shutil.copytree(learned_weights, "weights")
+    command = ("refine", *FOLDERS, "--formats", "exr")
+
+    def done(*more: str) -> int:
+        assert main([*command, *more]) == 0
+        return int(json.loads(Path("out/summary.json").read_text("utf-8"))["done"])
+
+    assert done("--engine", "classical") == 2
+    network = ("--engine", "learned", "--weights")
+    assert done(*network, "weights", "--resolution", "64") == 2
+    assert loaded == ["weights"]
+    origin = json.loads(Path("out/a/depth.exr.json").read_text("utf-8"))["provenance"]
+    digest = hashlib.sha256((learned_weights / "model.onnx").read_bytes()).hexdigest()
+    assert {
+        "engine": "learned",
+        "resolution": 64,
+        "tiled": False,
+        "weights": digest,
+    }.items() <= origin.items()
+    assert done(*network, str(learned_weights), "--resolution", "64") == 0, "the same content"
+    assert done(*network, "weights") == 2, "another resolution"
+    assert done(*network, "weights", "--tiled") == 2
 
 
 def test_one_depth_file_and_its_sidecar(run: Run, scene: Scene, tmp_path: Path) -> None:
@@ -342,6 +380,8 @@ USAGE = [
     (("-",), "one photo"),
     (("-", "--depth", "depths"), "as files"),
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "depths/a.npy"), "files that are read"),
+    ((*ONE, "--engine", "classical", "--tiled"), "are for --engine learned"),
+    ((*ONE, "--engine", "learned", "--resolution", "8"), "--resolution is at least 32; got 8"),
 ]
 FAILURES = [
     (("nothing.png",), "nothing.png"),
@@ -359,6 +399,7 @@ FAILURES = [
     (("photos/a.png", "--depth", "wide.npy", "--mask", "masks/a.png"), "64 x 24"),
     (("photos/a.png", "--depth", "flat.npy", "--mask", "masks/a.png"), "constant"),
     (("photos/a.png", "--depth", "none.npy", "--mask", "masks/a.png"), "no valid pixel"),
+    ((*ONE, "--engine", "learned", "--weights", "nowhere"), "There are no weights 'nowhere'"),
 ]
 
 

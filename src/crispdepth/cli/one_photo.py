@@ -1,0 +1,93 @@
+"""One photo of `refine`: its files read, or made by models, and refined; nothing is written."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from crispdepth.cli.batch import Job
+from crispdepth.models.engines import facts_of
+
+if TYPE_CHECKING:
+    from crispdepth.cli.refine import RefineOptions
+    from crispdepth.types import LayerCompleter, RefinedDepth
+
+
+class Models(NamedTuple):
+    """What is loaded once for all photos of a run."""
+
+    completer: "LayerCompleter"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What decides their answers, as JSON values."""
+        return facts_of(self.completer)
+
+
+def load_models(options: "RefineOptions") -> Models:
+    """The models that the options name.
+
+    Raises:
+        UsageError: an option is not for the model.
+        OSError, ValueError: a model is not there, or is damaged.
+    """
+    return Models(options.engine.load())
+
+
+def refine_photo(
+    job: Job, models: Models, options: "RefineOptions", keep_layers: bool
+) -> "RefinedDepth":
+    """Read one job's files and refine; what was assumed comes first in the notes.
+
+    Raises:
+        OSError, ValueError: a file is missing, cannot be read, or is not what it should be.
+    """
+    from crispdepth.api import refine_values
+    from crispdepth.io.depths import read_depth
+    from crispdepth.io.images import read_image
+    from crispdepth.io.masks import masks_from_alpha, read_masks
+    from crispdepth.tasks.refine import RefineConfig
+
+    if job.depth is None:
+        raise ValueError("no depth file matches this photo")
+    if options.mask and not job.masks:
+        raise ValueError("no mask matches this photo")
+    photo = read_image(job.photo, name="the photo")
+    depth, stated = read_depth(
+        job.depth,
+        kind=None if options.depth_kind == "auto" else options.depth_kind,
+        unit=None if options.depth_unit == "auto" else options.depth_unit,
+        scale=options.depth_scale,
+    )
+    if job.masks:
+        masks, mask_notes = read_masks(
+            job.masks,
+            role=options.mask_role,
+            white=job.white,
+            invert=options.invert_mask,
+            layout=options.mask_layout,
+        )
+    elif photo.alpha is not None:
+        alpha = 1 - photo.alpha if options.invert_mask else photo.alpha
+        masks, mask_notes = masks_from_alpha(alpha, options.mask_role), ()
+    else:
+        raise ValueError("this photo has neither a mask file nor transparency; name its --mask")
+    config = RefineConfig(hard_masks=options.hard_masks, keep_layers=keep_layers)
+    try:
+        refined = refine_values(photo.rgb, depth, masks, completer=models.completer, config=config)
+    except ValueError as error:
+        files = ", ".join(map(str, (job.depth, *job.masks)))
+        raise ValueError(f"{error} The files are {files}.") from error
+    notes = [stated, *mask_notes, *refined.notes]
+    if options.png_scale is not None and (depth.kind, depth.unit) != ("depth", "m"):
+        notes.append("--png-scale is unused: this is no depth in metres, so its PNG is stretched.")
+    return replace(refined, notes=tuple(notes))
+
+
+def provenance(job: Job, models: Models, options: "RefineOptions") -> dict[str, object]:
+    """What the sidecars say about the origin of a result."""
+    return {
+        "photo": job.name,
+        "depth": job.depth.name if job.depth else None,
+        "masks": [mask.name for mask in job.masks],
+        "hard_masks": options.hard_masks,
+        **models.facts,
+    }
