@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 
-def write_onnx(
+def _write_onnx(
     path: Path,
     nodes: list[onnx.NodeProto],
     inputs: dict[str, list[int | str]],
@@ -36,6 +36,12 @@ def write_onnx(
     return path
 
 
+@pytest.fixture
+def write_onnx() -> Callable[..., Path]:
+    """Writes a network: path, nodes, shapes of the inputs, names of the outputs, scalars."""
+    return _write_onnx
+
+
 @pytest.fixture(scope="session")
 def learned_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the learned engine that move everything inside the mask nearer by 1."""
@@ -48,7 +54,7 @@ def learned_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Add", ["inverse_depth", "one"], ["layer"]),
         helper.make_node("Identity", ["mask"], ["gate"]),
     ]
-    path = write_onnx(folder / "model.onnx", nodes, maps, ["layer", "gate"], {"one": 1.0})
+    path = _write_onnx(folder / "model.onnx", nodes, maps, ["layer", "gate"], {"one": 1.0})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     config = {"preset": "made", "architecture": {}, "sha256": {"model.onnx": digest}}
     (folder / "config.json").write_text(json.dumps(config))

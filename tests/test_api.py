@@ -1,5 +1,6 @@
 """`crispdepth.refine` takes what the caller holds, and `save` writes what is asked for."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ import numpy as np
 import OpenEXR
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 from PIL import ExifTags, Image, ImageOps
 
 import crispdepth
-from crispdepth.api import DEFAULT_FORMATS, FORMATS, refine, save, write_files
+from crispdepth.api import DEFAULT_FORMATS, FORMATS, estimate_depth, refine, save, write_files
 from crispdepth.io.depths import read_depth
 from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.models.learned import LearnedCompleter
+from crispdepth.models.monocular import load_depth_model
 from crispdepth.types import Camera, DepthMap, Kind, MaskSet, RefinedDepth
 
 HEIGHT, WIDTH = 24, 32
@@ -365,6 +368,21 @@ def test_an_engine_and_a_completer_contradict_each_other(
 ) -> None:
     with pytest.raises(ValueError, match="or a completer, not both"):
         refine(image, rough, mask, kind="depth", completer=ClassicalCompleter(), **options)
+
+
+def test_a_depth_model_makes_what_refine_takes(
+    image: Array, mask: Array, tmp_path: Path, write_onnx: Callable[..., Path]
+) -> None:
+    grey = helper.make_node("ReduceMean", ["image"], ["depth"], axes=[1])
+    path = write_onnx(tmp_path / "n.onnx", [grey], {"image": [1, 3, 16, 16]}, ["depth"])
+    depth = estimate_depth(image, path, pixels="byte")
+    assert (depth.size, depth.kind) == ((HEIGHT, WIDTH), "inverse_depth")
+    assert refine(image, depth, mask).depth.kind == "inverse_depth"
+    loaded = load_depth_model(path, "byte")
+    np.testing.assert_array_equal(estimate_depth(image, loaded).values, depth.values)
+    with pytest.raises(ValueError, match="when loading it"):
+        estimate_depth(image, loaded, pixels="byte")
+    assert crispdepth.estimate_depth is estimate_depth
 
 
 FILES = {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from crispdepth.types import (
     Unit,
 )
 from crispdepth.viz.sheet import preview
+
+if TYPE_CHECKING:
+    from crispdepth.models.monocular import DepthModel, Pixels
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any]
 """A file, or the pixels themselves."""
@@ -108,6 +111,38 @@ def refine(
     config = RefineConfig(hard_masks=hard_masks)
     refined = refine_values(photo.rgb, depth_map, mask_set, completer=completer, config=config)
     return replace(refined, notes=(*depth_notes, *mask_notes, *refined.notes))
+
+
+def estimate_depth(
+    image: Picture, model: "str | Path | DepthModel", *, pixels: "Pixels | None" = None
+) -> DepthMap:
+    """Rough depth of a photo from the photo alone, of the photo's size: what `refine` can take.
+
+    Args:
+        image: see `refine`.
+        model: an ONNX file, a folder of transformers, a name on Hugging Face such as
+            ``depth-anything/Depth-Anything-V2-Small-hf``, or what
+            `crispdepth.models.monocular.load_depth_model` loaded once for many photos.
+        pixels: what an ONNX file wants to be given: "byte" (0..255), "unit" (0..1) or "imagenet".
+            None: 0..255 if it begins by dividing by 255, else "imagenet".
+
+    Returns:
+        Depth in metres of a metric model of Hugging Face, else relative inverse depth; an ONNX
+        file does not say what it gives.
+
+    Raises:
+        OSError: the photo or the model is not there, or cannot be read or fetched.
+        ValueError: one of them is not what it should be.
+        ImportError: the model needs transformers, which is not installed.
+    """
+    from crispdepth.models.monocular import DepthModel, load_depth_model
+
+    photo = _photo(image)
+    if not isinstance(model, DepthModel):
+        model = load_depth_model(model, pixels)
+    elif pixels is not None:
+        raise ValueError("A loaded model knows what pixels it takes; give pixels when loading it.")
+    return model(photo.rgb).depth
 
 
 def refine_values(

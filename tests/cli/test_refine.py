@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 
 from crispdepth.api import FORMATS
@@ -131,6 +132,40 @@ def test_the_engine_decides_the_result_and_is_loaded_once(
     assert done(*network, str(learned_weights), "--resolution", "64") == 0, "the same content"
     assert done(*network, "weights") == 2, "another resolution"
     assert done(*network, "weights", "--tiled") == 2
+
+
+def test_a_depth_model_makes_the_depth_that_is_not_read(
+    scene: Scene, tmp_path: Path, write_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene("a")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy("depths/a.npy", "photos/a_depth.npy")
+    nodes = [
+        helper.make_node("Div", ["image", "c"], ["unit"]),
+        helper.make_node("ReduceMean", ["unit"], ["depth"], axes=[1]),
+    ]
+    sizes = {"image": [1, 3, 12, 12]}
+    network = write_onnx(tmp_path / "net.onnx", nodes, sizes, ["depth"], {"c": 255.0})
+    command = ["refine", "photos", "--mask", "masks", "-o", "out", "--formats", "exr"]
+
+    def done(*more: str) -> int:
+        assert main([*command, "--depth-model", "net.onnx", *more]) == 0
+        return int(json.loads(Path("out/summary.json").read_text("utf-8"))["done"])
+
+    assert done() == 1
+    sidecar = json.loads(Path("out/a/depth.exr.json").read_text("utf-8"))
+    assert (sidecar["kind"], sidecar["unit"]) == ("inverse_depth", "relative")
+    assert sidecar["provenance"]["depth"] is None
+    assert sidecar["provenance"]["depth_model"] == "net.onnx"
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()
+    assert sidecar["provenance"]["depth_model_sha256"] == digest
+    (record,) = (record for record in manifest(Path("out")) if record["status"] == "done")
+    assert record["notes"][0].startswith("relative inverse depth from net.onnx (assumed")
+    assert done() == 0
+    assert done("--depth-kind", "depth") == 1
+    assert done("--depth-model-input", "unit", "--depth-kind", "depth") == 1
+    write_onnx(network, nodes, sizes, ["depth"], {"c": 254.0})
+    assert done() == 1, "another network of the same name"
 
 
 def test_one_depth_file_and_its_sidecar(run: Run, scene: Scene, tmp_path: Path) -> None:
@@ -380,6 +415,9 @@ USAGE = [
     (("-",), "one photo"),
     (("-", "--depth", "depths"), "as files"),
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "depths/a.npy"), "files that are read"),
+    ((*ONE, "--depth-model", "some/name"), "makes it; give one"),
+    ((*ONE, "--depth-model-input", "byte"), "--depth-model-input is for a --depth-model"),
+    (("photos/a.png", "--depth-model", "a/b", "--depth-scale", "2"), "is for depth files"),
     ((*ONE, "--engine", "classical", "--tiled"), "are for --engine learned"),
     ((*ONE, "--engine", "learned", "--resolution", "8"), "--resolution is at least 32; got 8"),
 ]
@@ -387,6 +425,8 @@ FAILURES = [
     (("nothing.png",), "nothing.png"),
     (("empty",), "No photo in empty"),
     (("photos", "--depth", "empty"), "depth"),
+    (("lone/photos/a.png",), "Without any, name a --depth-model"),
+    (("photos", "--depth-model", "midas"), "There is no depth model 'midas'"),
     (("photos", "--depth", "depths", "--mask", "empty"), "mask"),
     (("photos", "--depth", "depths", "--mask", "nowhere"), "nowhere"),
     (("photos", "--depth", "depths/a.npy"), "2 photos"),

@@ -8,6 +8,7 @@ from crispdepth.models.engines import facts_of
 
 if TYPE_CHECKING:
     from crispdepth.cli.refine import RefineOptions
+    from crispdepth.models.monocular import DepthModel
     from crispdepth.types import LayerCompleter, RefinedDepth
 
 
@@ -15,11 +16,12 @@ class Models(NamedTuple):
     """What is loaded once for all photos of a run."""
 
     completer: "LayerCompleter"
+    depth: "DepthModel | None" = None  # None: depth files are read
 
     @property
     def facts(self) -> dict[str, object]:
         """What decides their answers, as JSON values."""
-        return facts_of(self.completer)
+        return facts_of(self.completer) | (self.depth.facts if self.depth else {})
 
 
 def load_models(options: "RefineOptions") -> Models:
@@ -28,8 +30,15 @@ def load_models(options: "RefineOptions") -> Models:
     Raises:
         UsageError: an option is not for the model.
         OSError, ValueError: a model is not there, or is damaged.
+        ImportError: an extra is missing.
     """
-    return Models(options.engine.load())
+    completer = options.engine.load()
+    if options.depth_model is None:
+        return Models(completer)
+    from crispdepth.models.monocular import load_depth_model
+
+    pixels = None if options.depth_model_input == "auto" else options.depth_model_input
+    return Models(completer, load_depth_model(options.depth_model, pixels))
 
 
 def refine_photo(
@@ -46,17 +55,17 @@ def refine_photo(
     from crispdepth.io.masks import masks_from_alpha, read_masks
     from crispdepth.tasks.refine import RefineConfig
 
-    if job.depth is None:
-        raise ValueError("no depth file matches this photo")
     if options.mask and not job.masks:
         raise ValueError("no mask matches this photo")
     photo = read_image(job.photo, name="the photo")
-    depth, stated = read_depth(
-        job.depth,
-        kind=None if options.depth_kind == "auto" else options.depth_kind,
-        unit=None if options.depth_unit == "auto" else options.depth_unit,
-        scale=options.depth_scale,
-    )
+    kind = None if options.depth_kind == "auto" else options.depth_kind
+    unit = None if options.depth_unit == "auto" else options.depth_unit
+    if models.depth is not None:
+        depth, stated = models.depth(photo.rgb, kind=kind, unit=unit)
+    elif job.depth is not None:
+        depth, stated = read_depth(job.depth, kind=kind, unit=unit, scale=options.depth_scale)
+    else:
+        raise ValueError("no depth file matches this photo")
     if job.masks:
         masks, mask_notes = read_masks(
             job.masks,
@@ -74,7 +83,8 @@ def refine_photo(
     try:
         refined = refine_values(photo.rgb, depth, masks, completer=models.completer, config=config)
     except ValueError as error:
-        files = ", ".join(map(str, (job.depth, *job.masks)))
+        made_by = models.depth.name if models.depth else job.depth
+        files = ", ".join(map(str, (made_by, *job.masks)))
         raise ValueError(f"{error} The files are {files}.") from error
     notes = [stated, *mask_notes, *refined.notes]
     if options.png_scale is not None and (depth.kind, depth.unit) != ("depth", "m"):

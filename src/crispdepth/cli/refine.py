@@ -55,6 +55,14 @@ class RefineOptions:
     # lie beside the photos and are called depth.
     depth: Annotated[Path | None, arg(metavar="FILE|DIR", help_behavior_hint="")] = None
 
+    # A network that makes the rough depth: an ONNX file, or a name on Hugging Face such as
+    # depth-anything/Depth-Anything-V2-Small-hf.
+    depth_model: Annotated[str | None, arg(metavar="FILE.onnx|NAME", help_behavior_hint="")] = None
+
+    # What an ONNX file wants to be given: 0..255, 0..1, or ImageNet's normalisation. auto: 0..255
+    # if it begins by dividing by 255, else imagenet.
+    depth_model_input: Literal["auto", "byte", "unit", "imagenet"] = "auto"
+
     # The masks: files, or folders that have them for each photo; may be repeated. Without it,
     # files that lie beside the photos and are called masks, else the photos' transparency.
     mask: Annotated[
@@ -160,11 +168,24 @@ def _check(options: RefineOptions, formats: Sequence[str] | None, is_file: bool)
     for flag, scale in (("--depth-scale", options.depth_scale), ("--png-scale", options.png_scale)):
         if scale is not None and not 0 < scale < math.inf:
             raise UsageError(f"{flag} is a number above 0; got {scale:g}.")
+    _check_depth(options)
     if is_file and formats is not None:
         raise UsageError(f"--formats is for a folder of results, and -o {options.out} is one file.")
     chosen = [options.out.suffix.lower()[1:]] if is_file else formats
     if options.png_scale is not None and chosen is not None and "png" not in chosen:
         raise UsageError("--png-scale is for a depth PNG, and none is written.")
+
+
+def _check_depth(options: RefineOptions) -> None:
+    """UsageError for options of depth that contradict each other."""
+    if options.depth_model is None:
+        if options.depth_model_input != "auto":
+            raise UsageError("--depth-model-input is for a --depth-model.")
+        return
+    if options.depth is not None:
+        raise UsageError("--depth reads the rough depth and --depth-model makes it; give one.")
+    if options.depth_scale is not None:
+        raise UsageError("--depth-scale is for depth files, and --depth-model reads none.")
 
 
 def _formats(text: str | None) -> tuple[str, ...] | None:
