@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 
 def _write_onnx(
@@ -59,3 +62,30 @@ def learned_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"preset": "made", "architecture": {}, "sha256": {"model.onnx": digest}}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture
+def fake_rembg(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Puts a rembg in place whose mask is the red of the photo; gives the networks it loads."""
+
+    def install(error: Exception | None = None) -> list[str]:
+        loaded: list[str] = []
+
+        class Session:
+            def predict(self, image: Image.Image) -> list[Image.Image]:
+                return [image.getchannel("R")]
+
+        def new_session(name: str) -> Session:
+            if error is not None:
+                raise error
+            loaded.append(name)
+            return Session()
+
+        package, sessions = ModuleType("rembg"), ModuleType("rembg.sessions")
+        vars(package)["new_session"] = new_session
+        vars(sessions)["sessions_names_downloadable"] = ["u2net", "u2netp"]
+        monkeypatch.setitem(sys.modules, "rembg", package)
+        monkeypatch.setitem(sys.modules, "rembg.sessions", sessions)
+        return loaded
+
+    return install

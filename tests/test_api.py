@@ -370,6 +370,20 @@ def test_an_engine_and_a_completer_contradict_each_other(
         refine(image, rough, mask, kind="depth", completer=ClassicalCompleter(), **options)
 
 
+def test_the_word_auto_is_a_mask_that_a_network_finds(
+    image: Array, rough: Array, tmp_path: Path, fake_rembg: Callable[..., list[str]]
+) -> None:
+    loaded = fake_rembg()
+    found = refine(image, rough, "auto", kind="depth")
+    assert loaded == ["u2net"]
+    np.testing.assert_array_equal(found.masks.values[0], image[..., 0])
+    np.testing.assert_array_equal(
+        values(refine(image, rough, image[..., 0], kind="depth")), values(found)
+    )
+    with pytest.raises(FileNotFoundError):
+        refine(image, rough, Path("auto"), kind="depth")
+
+
 def test_a_depth_model_makes_what_refine_takes(
     image: Array, mask: Array, tmp_path: Path, write_onnx: Callable[..., Path]
 ) -> None:

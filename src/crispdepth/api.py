@@ -78,7 +78,8 @@ def refine(
             than the photo if it has the same aspect; the result has the size of the photo.
         masks: one mask or several: files, PIL images, (h, w), (n, h, w) or (h, w, c) arrays of
             bools, integers or floats in [0, 1], or a `MaskSet`; sized as the depth may be. Any
-            may be a label map, with a mask for each id. None: the photo's transparency.
+            may be a label map, with a mask for each id. "auto": what a network of rembg finds
+            (`crispdepth.models.salient.SalientMask`). None: the photo's transparency.
         kind: what the depth's values are. Needed for arrays and PIL images; a file may say it.
         unit: "m" or "relative". None: what the file or the rule says; floats are relative,
             integers of 16 bits and more that are depth are millimetres.
@@ -100,6 +101,7 @@ def refine(
             a kind, a photo without masks, a constant depth map, a broken file, an engine and a
             completer.
         OSError: a file cannot be read, or there are no such weights.
+        ImportError: masks="auto" needs rembg, which is not installed.
     """
     if completer is None:
         completer = make_completer(engine, weights=weights, resolution=resolution, tiled=tiled)
@@ -368,6 +370,10 @@ def _masks(
         if photo.alpha is None:
             raise ValueError("The photo has no transparency that could be its mask; give masks.")
         return masks_from_alpha(photo.alpha, role), ()
+    if isinstance(masks, str) and masks == "auto":
+        from crispdepth.models.salient import SalientMask
+
+        return read_masks([SalientMask()(photo.rgb)], role=role, layout="soft")
     if isinstance(masks, str | Path | Image.Image | np.ndarray):
         masks = [masks]
     if not masks:

@@ -168,6 +168,33 @@ def test_a_depth_model_makes_the_depth_that_is_not_read(
     assert done() == 1, "another network of the same name"
 
 
+def test_a_network_finds_the_masks_that_are_not_read(
+    scene: Scene,
+    tmp_path: Path,
+    fake_rembg: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scene("a", "b", "dark")
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save("photos/dark.png")
+    loaded = fake_rembg()
+    command = ["refine", "photos", "--depth", "depths", "--mask", "auto", "-o", "out"]
+    assert main([*command, "--formats", "exr,masks"]) == 3
+    assert loaded == ["u2net"], "once for all photos"
+    error = "error: dark.png: the network 'u2net' found no object in this photo"
+    assert error in capsys.readouterr().err
+    assert results(Path("out")) == ["a", "b"]
+    found = np.asarray(Image.open("out/a/mask_0.png"))
+    np.testing.assert_array_equal(found, np.asarray(Image.open("photos/a.png"))[..., 0])
+    origin = json.loads(Path("out/a/depth.exr.json").read_text("utf-8"))["provenance"]
+    assert (origin["masks"], origin["mask_model"]) == ([], "u2net")
+    records = [record for record in manifest(Path("out")) if record["status"] == "done"]
+    assert all("mask from the network u2net of rembg" in record["notes"] for record in records)
+    assert main([*command, "--mask-model", "u2netp", "--formats", "exr,masks", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["done"] == 2, "another network"
+
+
 def test_one_depth_file_and_its_sidecar(run: Run, scene: Scene, tmp_path: Path) -> None:
     scene("a")
     done = run("refine", *ONE, "-o", "made/x.pfm", "--json")
@@ -415,6 +442,8 @@ USAGE = [
     (("-",), "one photo"),
     (("-", "--depth", "depths"), "as files"),
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "depths/a.npy"), "files that are read"),
+    ((*ONE, "auto"), "--mask auto stands alone; a file of that name is ./auto"),
+    ((*ONE, "--mask-model", "u2netp"), "--mask-model is for --mask auto"),
     ((*ONE, "--depth-model", "some/name"), "makes it; give one"),
     ((*ONE, "--depth-model-input", "byte"), "--depth-model-input is for a --depth-model"),
     (("photos/a.png", "--depth-model", "a/b", "--depth-scale", "2"), "is for depth files"),
@@ -438,6 +467,7 @@ FAILURES = [
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "photos/a.png/out"), "photos/a.png"),
     (("photos/a.png", "--depth", "wide.npy", "--mask", "masks/a.png"), "64 x 24"),
     (("photos/a.png", "--depth", "flat.npy", "--mask", "masks/a.png"), "constant"),
+    (("photos/a.png", "--depth", "depths/a.npy", "--mask", "./auto"), "auto does not exist"),
     (("photos/a.png", "--depth", "none.npy", "--mask", "masks/a.png"), "no valid pixel"),
     ((*ONE, "--engine", "learned", "--weights", "nowhere"), "There are no weights 'nowhere'"),
 ]

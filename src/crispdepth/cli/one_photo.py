@@ -9,6 +9,7 @@ from crispdepth.models.engines import facts_of
 if TYPE_CHECKING:
     from crispdepth.cli.refine import RefineOptions
     from crispdepth.models.monocular import DepthModel
+    from crispdepth.models.salient import SalientMask
     from crispdepth.types import LayerCompleter, RefinedDepth
 
 
@@ -17,11 +18,13 @@ class Models(NamedTuple):
 
     completer: "LayerCompleter"
     depth: "DepthModel | None" = None  # None: depth files are read
+    mask: "SalientMask | None" = None  # None: mask files are read
 
     @property
     def facts(self) -> dict[str, object]:
         """What decides their answers, as JSON values."""
-        return facts_of(self.completer) | (self.depth.facts if self.depth else {})
+        makers = [maker for maker in (self.depth, self.mask) if maker]
+        return facts_of(self.completer) | {k: v for each in makers for k, v in each.facts.items()}
 
 
 def load_models(options: "RefineOptions") -> Models:
@@ -32,13 +35,17 @@ def load_models(options: "RefineOptions") -> Models:
         OSError, ValueError: a model is not there, or is damaged.
         ImportError: an extra is missing.
     """
-    completer = options.engine.load()
-    if options.depth_model is None:
-        return Models(completer)
-    from crispdepth.models.monocular import load_depth_model
+    models = Models(options.engine.load())
+    if options.depth_model is not None:
+        from crispdepth.models.monocular import load_depth_model
 
-    pixels = None if options.depth_model_input == "auto" else options.depth_model_input
-    return Models(completer, load_depth_model(options.depth_model, pixels))
+        pixels = None if options.depth_model_input == "auto" else options.depth_model_input
+        models = models._replace(depth=load_depth_model(options.depth_model, pixels))
+    if options.finds_masks:
+        from crispdepth.models.salient import DEFAULT_MASK_MODEL, SalientMask
+
+        models = models._replace(mask=SalientMask(options.mask_model or DEFAULT_MASK_MODEL))
+    return models
 
 
 def refine_photo(
@@ -55,7 +62,7 @@ def refine_photo(
     from crispdepth.io.masks import masks_from_alpha, read_masks
     from crispdepth.tasks.refine import RefineConfig
 
-    if options.mask and not job.masks:
+    if options.mask and not job.masks and models.mask is None:
         raise ValueError("no mask matches this photo")
     photo = read_image(job.photo, name="the photo")
     kind = None if options.depth_kind == "auto" else options.depth_kind
@@ -66,7 +73,13 @@ def refine_photo(
         depth, stated = read_depth(job.depth, kind=kind, unit=unit, scale=options.depth_scale)
     else:
         raise ValueError("no depth file matches this photo")
-    if job.masks:
+    if models.mask is not None:
+        found = models.mask(photo.rgb)
+        masks, mask_notes = read_masks(
+            [found], role=options.mask_role, invert=options.invert_mask, layout="soft"
+        )
+        mask_notes = (f"mask from the network {models.mask.name} of rembg",)
+    elif job.masks:
         masks, mask_notes = read_masks(
             job.masks,
             role=options.mask_role,
@@ -78,13 +91,15 @@ def refine_photo(
         alpha = 1 - photo.alpha if options.invert_mask else photo.alpha
         masks, mask_notes = masks_from_alpha(alpha, options.mask_role), ()
     else:
-        raise ValueError("this photo has neither a mask file nor transparency; name its --mask")
+        raise ValueError(
+            "this photo has neither a mask file nor transparency; name its --mask, or --mask auto"
+        )
     config = RefineConfig(hard_masks=options.hard_masks, keep_layers=keep_layers)
     try:
         refined = refine_values(photo.rgb, depth, masks, completer=models.completer, config=config)
     except ValueError as error:
         made_by = models.depth.name if models.depth else job.depth
-        files = ", ".join(map(str, (made_by, *job.masks)))
+        files = ", ".join(map(str, (made_by, *(job.masks or ["an automatic mask"]))))
         raise ValueError(f"{error} The files are {files}.") from error
     notes = [stated, *mask_notes, *refined.notes]
     if options.png_scale is not None and (depth.kind, depth.unit) != ("depth", "m"):

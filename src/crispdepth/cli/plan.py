@@ -22,7 +22,7 @@ def plan(options: "RefineOptions") -> tuple[list[Job], list[str]]:
         UsageError: the options contradict each other.
         OSError, ValueError: no photo, depth or mask is found, or it is not clear which is meant.
     """
-    given = [path for group in options.mask for path in group]
+    given = [] if options.finds_masks else [Path(word) for word in options.masks]
     if not options.photos:
         raise UsageError(
             "Name a photo, a folder, a pattern or a list, and name it before --mask, "
@@ -35,7 +35,11 @@ def plan(options: "RefineOptions") -> tuple[list[Job], list[str]]:
     found = find_photos(options.photos, avoid)
     photos = Photos(found.root, tuple(without_companions(found.files)))
     depths, depth_report = _match_depths(photos, options)
-    masks, report = _match_masks(photos, given)
+    masks, report = (
+        (dict.fromkeys(photos.files, _PhotoMasks()), [])
+        if options.finds_masks
+        else _match_masks(photos, given)
+    )
     names = result_names(photos)
     jobs = [
         Job(

@@ -63,12 +63,16 @@ class RefineOptions:
     # if it begins by dividing by 255, else imagenet.
     depth_model_input: Literal["auto", "byte", "unit", "imagenet"] = "auto"
 
-    # The masks: files, or folders that have them for each photo; may be repeated. Without it,
-    # files that lie beside the photos and are called masks, else the photos' transparency.
+    # The masks: files, or folders that have them for each photo; may be repeated. auto: found by
+    # a network. Without it, files that lie beside the photos and are called masks, else the
+    # photos' transparency.
     mask: Annotated[
-        UseAppendAction[tuple[tuple[Path, ...], ...]],
-        arg(metavar="FILE|DIR [FILE|DIR ...]", help_behavior_hint=""),
+        UseAppendAction[tuple[tuple[str, ...], ...]],
+        arg(metavar="FILE|DIR [FILE|DIR ...]|auto", help_behavior_hint=""),
     ] = ()
+
+    # The network of rembg that finds masks, such as u2netp or isnet-general-use; without it, u2net.
+    mask_model: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
 
     # Where to: a folder, or one depth file that ends in .exr, .npy, .pfm or .png.
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE|DIR")] = Path("refined")
@@ -123,6 +127,16 @@ class RefineOptions:
     # Show no progress bar.
     no_progress: bool = False
 
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """All words after every --mask."""
+        return tuple(word for group in self.mask for word in group)
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether a network finds the masks; a file of that name is ./auto."""
+        return self.masks == ("auto",)
+
 
 def run(options: RefineOptions) -> int:
     """Run ``crispdepth refine`` and return its exit code.
@@ -164,7 +178,11 @@ def _is_file(out: Path) -> bool:
 def _check(options: RefineOptions, formats: Sequence[str] | None, is_file: bool) -> None:
     """UsageError for options that mean nothing, by themselves or together."""
     if not all(options.mask):
-        raise UsageError("--mask needs files or folders after it.")
+        raise UsageError("--mask needs files or folders after it, or the word auto.")
+    if "auto" in options.masks and not options.finds_masks:
+        raise UsageError("--mask auto stands alone; a file of that name is ./auto.")
+    if options.mask_model is not None and not options.finds_masks:
+        raise UsageError("--mask-model is for --mask auto.")
     for flag, scale in (("--depth-scale", options.depth_scale), ("--png-scale", options.png_scale)):
         if scale is not None and not 0 < scale < math.inf:
             raise UsageError(f"{flag} is a number above 0; got {scale:g}.")
