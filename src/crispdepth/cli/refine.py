@@ -40,7 +40,8 @@ class RefineOptions:
     """Crisp, layered depth from a photo, its rough depth and its mask.
 
     `crispdepth refine photo.jpg --depth rough.png --mask mask.png -o refined` for one photo;
-    `crispdepth refine photos --depth depths --mask masks -o refined` for a folder of them.
+    `crispdepth refine photos --depth depths --mask masks -o refined` for a folder of them;
+    `crispdepth refine photo.jpg --depth-model network.onnx --mask auto` without either.
     A run that was interrupted continues when it is started again.
     """
 
@@ -180,7 +181,9 @@ def _check(options: RefineOptions, formats: Sequence[str] | None, is_file: bool)
     if not all(options.mask):
         raise UsageError("--mask needs files or folders after it, or the word auto.")
     if "auto" in options.masks and not options.finds_masks:
-        raise UsageError("--mask auto stands alone; a file of that name is ./auto.")
+        raise UsageError(
+            "--mask auto stands alone: name photos before it; a file called so is ./auto."
+        )
     if options.mask_model is not None and not options.finds_masks:
         raise UsageError("--mask-model is for --mask auto.")
     for flag, scale in (("--depth-scale", options.depth_scale), ("--png-scale", options.png_scale)):
@@ -199,6 +202,8 @@ def _check_depth(options: RefineOptions) -> None:
     if options.depth_model is None:
         if options.depth_model_input != "auto":
             raise UsageError("--depth-model-input is for a --depth-model.")
+        if options.depth is not None and options.depth.suffix.lower() == ".onnx":
+            raise UsageError(f"--depth reads a depth map; {options.depth} is a --depth-model.")
         return
     if options.depth is not None:
         raise UsageError("--depth reads the rough depth and --depth-model makes it; give one.")
