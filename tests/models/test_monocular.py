@@ -175,7 +175,10 @@ def test_what_is_no_model_is_told_apart(tmp_path: Path, brightness: Callable[...
     with pytest.raises(ValueError, match="is for ONNX files"):
         load_depth_model("some/name", "byte")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(OSError, match=f"The depth model '{tmp_path}' cannot be loaded"):
+    with pytest.raises(ValueError, match=f"'{tmp_path}' is no depth model of transformers"):
+        load_depth_model(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=f"'{tmp_path}' is no depth model of transformers"):
         load_depth_model(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """One photo of `refine`: its files read, or made by models, and refined; nothing is written."""
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,8 @@ def load_models(options: "RefineOptions") -> Models:
     """
     models = Models(options.engine.load())
     if options.depth_model is not None:
+        if options.quiet:  # transformers reads it when it is imported
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from crispdepth.models.monocular import load_depth_model
 
         pixels = None if options.depth_model_input == "auto" else options.depth_model_input

@@ -217,10 +217,10 @@ class HuggingFaceDepthModel(DepthModel):
         self.name = Path(name).name if Path(name).is_dir() else name
         self.facts = {"depth_model": self.name}
         try:
+            self._model = AutoModelForDepthEstimation.from_pretrained(name).eval()
             # Without torchvision, which is no dependency, the other processors only warn.
             load: Any = AutoImageProcessor.from_pretrained  # it has no types
             self._processor = load(name, backend="pil")
-            self._model = AutoModelForDepthEstimation.from_pretrained(name).eval()
         except OSError as error:
             raise OSError(f"The depth model {name!r} cannot be loaded: {_brief(error)}") from error
         except (KeyError, RuntimeError, ValueError) as error:
