@@ -9,9 +9,10 @@ from crispdepth.models.engines import facts_of
 
 if TYPE_CHECKING:
     from crispdepth.cli.refine import RefineOptions
+    from crispdepth.io.images import Photo
     from crispdepth.models.monocular import DepthModel
     from crispdepth.models.salient import SalientMask
-    from crispdepth.types import LayerCompleter, RefinedDepth
+    from crispdepth.types import DepthMap, LayerCompleter, MaskSet, RefinedDepth
 
 
 class Models(NamedTuple):
@@ -60,54 +61,63 @@ def refine_photo(
         OSError, ValueError: a file is missing, cannot be read, or is not what it should be.
     """
     from crispdepth.api import refine_values
-    from crispdepth.io.depths import read_depth
     from crispdepth.io.images import read_image
-    from crispdepth.io.masks import masks_from_alpha, read_masks
     from crispdepth.tasks.refine import RefineConfig
 
-    if options.mask and not job.masks and models.mask is None:
+    if models.depth is None and job.depth is None:
+        raise ValueError("no depth file matches this photo")
+    if models.mask is None and options.mask and not job.masks:
         raise ValueError("no mask matches this photo")
     photo = read_image(job.photo, name="the photo")
-    kind = None if options.depth_kind == "auto" else options.depth_kind
-    unit = None if options.depth_unit == "auto" else options.depth_unit
-    if models.depth is not None:
-        depth, stated = models.depth(photo.rgb, kind=kind, unit=unit)
-    elif job.depth is not None:
-        depth, stated = read_depth(job.depth, kind=kind, unit=unit, scale=options.depth_scale)
-    else:
-        raise ValueError("no depth file matches this photo")
-    if models.mask is not None:
-        found = models.mask(photo.rgb)
-        masks, mask_notes = read_masks(
-            [found], role=options.mask_role, invert=options.invert_mask, layout="soft"
-        )
-        mask_notes = (f"mask from the network {models.mask.name} of rembg",)
-    elif job.masks:
-        masks, mask_notes = read_masks(
-            job.masks,
-            role=options.mask_role,
-            white=job.white,
-            invert=options.invert_mask,
-            layout=options.mask_layout,
-        )
-    elif photo.alpha is not None:
-        alpha = 1 - photo.alpha if options.invert_mask else photo.alpha
-        masks, mask_notes = masks_from_alpha(alpha, options.mask_role), ()
-    else:
-        raise ValueError(
-            "this photo has neither a mask file nor transparency; name its --mask, or --mask auto"
-        )
+    depth, stated = _depth(photo, job, models, options)
+    masks, mask_notes = _masks(photo, job, models, options)
     config = RefineConfig(hard_masks=options.hard_masks, keep_layers=keep_layers)
     try:
         refined = refine_values(photo.rgb, depth, masks, completer=models.completer, config=config)
     except ValueError as error:
-        made_by = models.depth.name if models.depth else job.depth
-        files = ", ".join(map(str, (made_by, *(job.masks or ["an automatic mask"]))))
-        raise ValueError(f"{error} The files are {files}.") from error
+        files = [str(file) for file in (job.depth, *job.masks) if file]
+        made = [maker.name for maker in (models.depth, models.mask) if maker]
+        text = f"{error} The files are {', '.join(files)}." if files else str(error)
+        text += f" The networks are {', '.join(made)}." if made else ""
+        raise ValueError(text) from error
     notes = [stated, *mask_notes, *refined.notes]
     if options.png_scale is not None and (depth.kind, depth.unit) != ("depth", "m"):
         notes.append("--png-scale is unused: this is no depth in metres, so its PNG is stretched.")
     return replace(refined, notes=tuple(notes))
+
+
+def _depth(
+    photo: "Photo", job: Job, models: Models, options: "RefineOptions"
+) -> tuple["DepthMap", str]:
+    from crispdepth.io.depths import read_depth
+
+    kind = None if options.depth_kind == "auto" else options.depth_kind
+    unit = None if options.depth_unit == "auto" else options.depth_unit
+    if models.depth is not None:
+        return models.depth(photo.rgb, kind=kind, unit=unit)
+    assert job.depth is not None  # `refine_photo` has looked
+    return read_depth(job.depth, kind=kind, unit=unit, scale=options.depth_scale)
+
+
+def _masks(
+    photo: "Photo", job: Job, models: Models, options: "RefineOptions"
+) -> tuple["MaskSet", tuple[str, ...]]:
+    from crispdepth.io.masks import masks_from_alpha, read_masks
+
+    role, invert = options.mask_role, options.invert_mask
+    if models.mask is not None:
+        found = models.mask(photo.rgb)
+        masks, _ = read_masks([found], role=role, invert=invert, layout="soft")
+        return masks, (f"mask from the network {models.mask.name} of rembg",)
+    if job.masks:
+        return read_masks(
+            job.masks, role=role, white=job.white, invert=invert, layout=options.mask_layout
+        )
+    if photo.alpha is None:
+        raise ValueError(
+            "this photo has neither a mask file nor transparency; name its --mask, or --mask auto"
+        )
+    return masks_from_alpha(1 - photo.alpha if invert else photo.alpha, role), ()
 
 
 def provenance(job: Job, models: Models, options: "RefineOptions") -> dict[str, object]:
