@@ -1,5 +1,6 @@
 """`crispdepth.refine` takes what the caller holds, and `save` writes what is asked for."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,15 @@ import numpy as np
 import OpenEXR
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 from PIL import ExifTags, Image, ImageOps
 
 import crispdepth
-from crispdepth.api import DEFAULT_FORMATS, FORMATS, refine, save, write_files
+from crispdepth.api import DEFAULT_FORMATS, FORMATS, estimate_depth, refine, save, write_files
 from crispdepth.io.depths import read_depth
+from crispdepth.models.classical import ClassicalCompleter
+from crispdepth.models.learned import LearnedCompleter
+from crispdepth.models.monocular import load_depth_model
 from crispdepth.types import Camera, DepthMap, Kind, MaskSet, RefinedDepth
 
 HEIGHT, WIDTH = 24, 32
@@ -340,6 +345,58 @@ def test_mistakes_are_explained(
     right: dict[str, Any] = {"image": image, "depth": rough, "masks": mask, "kind": "depth"}
     with pytest.raises(ValueError, match=message):
         refine(**{**right, **wrong})
+
+
+def test_an_engine_is_chosen_by_name(
+    image: Array, rough: Array, mask: Array, learned_weights: Path
+) -> None:
+    depth = DepthMap(rough, "depth")
+    classical = refine(image, depth, mask, engine="classical")
+    learned = refine(image, depth, mask, engine="learned", weights=learned_weights, resolution=32)
+    assert (values(classical) != values(learned)).any()
+    completer = LearnedCompleter(learned_weights)
+    np.testing.assert_array_equal(
+        values(refine(image, depth, mask, completer=completer)), values(learned)
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"engine": "classical"}, {"weights": "w"}, {"resolution": 32}, {"tiled": True}]
+)
+def test_an_engine_and_a_completer_contradict_each_other(
+    image: Array, rough: Array, mask: Array, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="or a completer, not both"):
+        refine(image, rough, mask, kind="depth", completer=ClassicalCompleter(), **options)
+
+
+def test_the_word_auto_is_a_mask_that_a_network_finds(
+    image: Array, rough: Array, tmp_path: Path, fake_rembg: Callable[..., list[str]]
+) -> None:
+    loaded = fake_rembg()
+    found = refine(image, rough, "auto", kind="depth")
+    assert loaded == ["u2net"]
+    np.testing.assert_array_equal(found.masks.values[0], image[..., 0])
+    np.testing.assert_array_equal(
+        values(refine(image, rough, image[..., 0], kind="depth")), values(found)
+    )
+    with pytest.raises(FileNotFoundError):
+        refine(image, rough, Path("auto"), kind="depth")
+
+
+def test_a_depth_model_makes_what_refine_takes(
+    image: Array, mask: Array, tmp_path: Path, write_onnx: Callable[..., Path]
+) -> None:
+    grey = helper.make_node("ReduceMean", ["image"], ["depth"], axes=[1])
+    path = write_onnx(tmp_path / "n.onnx", [grey], {"image": [1, 3, 16, 16]}, ["depth"])
+    depth = estimate_depth(image, path, pixels="byte")
+    assert (depth.size, depth.kind) == ((HEIGHT, WIDTH), "inverse_depth")
+    assert refine(image, depth, mask).depth.kind == "inverse_depth"
+    loaded = load_depth_model(path, "byte")
+    np.testing.assert_array_equal(estimate_depth(image, loaded).values, depth.values)
+    with pytest.raises(ValueError, match="when loading it"):
+        estimate_depth(image, loaded, pixels="byte")
+    assert crispdepth.estimate_depth is estimate_depth
 
 
 FILES = {

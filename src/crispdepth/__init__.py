@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crispdepth.api import estimate_depth as estimate_depth
     from crispdepth.api import refine as refine
     from crispdepth.types import Camera as Camera
     from crispdepth.types import DepthMap as DepthMap
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "estimate_depth": "crispdepth.api",
     "refine": "crispdepth.api",
     "Camera": "crispdepth.types",
     "DepthMap": "crispdepth.types",
@@ -21,7 +23,16 @@ _HOME = {
     "RefinedDepth": "crispdepth.types",
     "View": "crispdepth.types",
 }
-__all__ = ["Camera", "DepthMap", "MaskSet", "RefinedDepth", "View", "__version__", "refine"]
+__all__ = [
+    "Camera",
+    "DepthMap",
+    "MaskSet",
+    "RefinedDepth",
+    "View",
+    "__version__",
+    "estimate_depth",
+    "refine",
+]
 
 
 def __getattr__(name: str) -> Any:

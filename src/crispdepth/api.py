@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from crispdepth.io.depths import read_depth, sidecar_path, write_depth
 from crispdepth.io.images import Photo, read_image, write_image
 from crispdepth.io.layers import write_layers_exr, write_layers_npz
 from crispdepth.io.masks import masks_from_alpha, read_masks
+from crispdepth.models.engines import EngineName, make_completer
 from crispdepth.ops.masks import resize_masks
 from crispdepth.ops.resample import same_aspect
 from crispdepth.tasks.refine import RefineConfig, refine_depth
@@ -30,6 +31,9 @@ from crispdepth.types import (
     Unit,
 )
 from crispdepth.viz.sheet import preview
+
+if TYPE_CHECKING:
+    from crispdepth.models.monocular import DepthModel, Pixels
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any]
 """A file, or the pixels themselves."""
@@ -53,6 +57,10 @@ def refine(
     kind: Kind | None = None,
     unit: Unit | None = None,
     role: MaskRole = "object",
+    engine: EngineName | None = None,
+    weights: str | Path | None = None,
+    resolution: int | None = None,
+    tiled: bool = False,
     completer: LayerCompleter | None = None,
     hard_masks: bool = False,
 ) -> RefinedDepth:
@@ -70,12 +78,19 @@ def refine(
             than the photo if it has the same aspect; the result has the size of the photo.
         masks: one mask or several: files, PIL images, (h, w), (n, h, w) or (h, w, c) arrays of
             bools, integers or floats in [0, 1], or a `MaskSet`; sized as the depth may be. Any
-            may be a label map, with a mask for each id. None: the photo's transparency.
+            may be a label map, with a mask for each id. "auto": what a network of rembg finds
+            (`crispdepth.models.salient.SalientMask`). None: the photo's transparency.
         kind: what the depth's values are. Needed for arrays and PIL images; a file may say it.
         unit: "m" or "relative". None: what the file or the rule says; floats are relative,
             integers of 16 bits and more that are depth are millimetres.
         role: what the masks mark; a `MaskSet` says it itself.
-        completer: what completes a layer; None: the classical completer.
+        engine: what completes a layer: "learned" (a network) or "classical" (no weights).
+            None: `DEFAULT_ENGINE` of `crispdepth.models.engines`.
+        weights: of the learned engine, by name, or a folder of them; None: those that are shipped.
+        resolution: longer side in pixels at which the learned engine works; None: 320.
+        tiled: the learned engine works tile by tile along the masks' boundaries, at ``resolution``.
+        completer: a completer of your own instead of an engine; or one that `make_completer`
+            made once for many photos.
         hard_masks: threshold the masks at 0.5, so that no depth lies between two layers.
 
     Returns:
@@ -83,15 +98,53 @@ def refine(
 
     Raises:
         ValueError: something is not what it should be: sizes that do not fit, an array without
-            a kind, a photo without masks, a constant depth map, a broken file.
-        OSError: a file cannot be read.
+            a kind, a photo without masks, a constant depth map, a broken file, an engine and a
+            completer.
+        OSError: a file cannot be read, or there are no such weights.
+        ImportError: masks="auto" needs rembg, which is not installed.
     """
+    if completer is None:
+        completer = make_completer(engine, weights=weights, resolution=resolution, tiled=tiled)
+    elif engine or weights or resolution is not None or tiled:
+        raise ValueError("Give an engine, with its options, or a completer, not both.")
     photo = _photo(image)
     depth_map, depth_notes = _depth(depth, kind, unit)
     mask_set, mask_notes = _masks(masks, photo, role)
     config = RefineConfig(hard_masks=hard_masks)
     refined = refine_values(photo.rgb, depth_map, mask_set, completer=completer, config=config)
     return replace(refined, notes=(*depth_notes, *mask_notes, *refined.notes))
+
+
+def estimate_depth(
+    image: Picture, model: "str | Path | DepthModel", *, pixels: "Pixels | None" = None
+) -> DepthMap:
+    """Rough depth of a photo from the photo alone, of the photo's size: what `refine` can take.
+
+    Args:
+        image: see `refine`.
+        model: an ONNX file, a folder of transformers, a name on Hugging Face such as
+            ``depth-anything/Depth-Anything-V2-Small-hf``, or what
+            `crispdepth.models.monocular.load_depth_model` loaded once for many photos.
+        pixels: what an ONNX file wants to be given: "byte" (0..255), "unit" (0..1) or "imagenet".
+            None: 0..255 if it begins by dividing by 255, else "imagenet".
+
+    Returns:
+        Depth in metres of a metric model of Hugging Face, else relative inverse depth; an ONNX
+        file does not say what it gives.
+
+    Raises:
+        OSError: the photo or the model is not there, or cannot be read or fetched.
+        ValueError: one of them is not what it should be.
+        ImportError: the model needs transformers, which is not installed.
+    """
+    from crispdepth.models.monocular import DepthModel, load_depth_model
+
+    photo = _photo(image)
+    if not isinstance(model, DepthModel):
+        model = load_depth_model(model, pixels)
+    elif pixels is not None:
+        raise ValueError("A loaded model knows what pixels it takes; give pixels when loading it.")
+    return model(photo.rgb).depth
 
 
 def refine_values(
@@ -317,6 +370,10 @@ def _masks(
         if photo.alpha is None:
             raise ValueError("The photo has no transparency that could be its mask; give masks.")
         return masks_from_alpha(photo.alpha, role), ()
+    if isinstance(masks, str) and masks == "auto":
+        from crispdepth.models.salient import SalientMask
+
+        return read_masks([SalientMask()(photo.rgb)], role=role, layout="soft")
     if isinstance(masks, str | Path | Image.Image | np.ndarray):
         masks = [masks]
     if not masks:

@@ -1,6 +1,7 @@
 """The doctor runs what it reports on."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -10,6 +11,7 @@ import pytest
 from crispdepth.cli import doctor
 from crispdepth.cli.doctor import CHECKS, NEEDED, DoctorOptions
 from crispdepth.cli.errors import ExitCode
+from crispdepth.models import weights
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -45,6 +47,23 @@ def test_a_missing_package_is_broken_and_a_missing_extra_is_absent(
     assert 'pip install "crispdepth[bench]"' in capsys.readouterr().out
     monkeypatch.setattr(doctor, "NEEDED", {"numpy": "no_such_module"})
     assert doctor.run(DoctorOptions()) == ExitCode.FAILURE
+
+
+def test_weights_are_absent_run_or_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, learned_weights: Path
+) -> None:
+    def state() -> str:
+        (found,) = (finding for finding in doctor._examine() if "weights" in finding.name)
+        return found.state
+
+    monkeypatch.setattr(doctor, "CHECKS", {})
+    monkeypatch.setattr(doctor, "EXTRAS", {})
+    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    assert state() == "absent"
+    shutil.copytree(learned_weights, tmp_path / weights.DEFAULT)
+    assert state() == "ok"
+    (tmp_path / weights.DEFAULT / "model.onnx").write_bytes(b"damaged")
+    assert state() == "broken"
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(

@@ -11,6 +11,7 @@ from crispdepth.api import refine, save
 from crispdepth.cli import bokeh, cloud, novel
 from crispdepth.cli.bokeh import BokehOptions
 from crispdepth.cli.cloud import CloudOptions
+from crispdepth.cli.engine import EngineOptions
 from crispdepth.cli.errors import UsageError
 from crispdepth.cli.layered import LayeredOptions, read_layered
 from crispdepth.cli.main import main
@@ -44,6 +45,19 @@ def test_a_folder_of_results_holds_what_refining_the_photo_gives(
     for ours, theirs in zip(folder.layers, photo.layers, strict=True):
         np.testing.assert_allclose(ours.alpha, theirs.alpha, atol=2**-11)
         np.testing.assert_array_equal(ours.background, theirs.background)
+
+
+def test_a_photo_is_refined_by_the_engine_that_is_named(
+    files: tuple[Path, Path, tuple[Path, ...]], result: Path, learned_weights: Path
+) -> None:
+    engine = EngineOptions("learned", str(learned_weights))
+    classical, learned = (
+        read_layered(LayeredOptions(*files, engine=each))
+        for each in (EngineOptions("classical"), engine)
+    )
+    assert (classical.depth.values != learned.depth.values).any()
+    with pytest.raises(UsageError, match="refined by its own --engine"):
+        read_layered(LayeredOptions(result, engine=engine))
 
 
 def test_the_folder_above_the_only_result_will_do(result: Path) -> None:

@@ -1,5 +1,6 @@
 """`crispdepth refine` as a real process: what it takes, what it writes, how it ends."""
 
+import hashlib
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 
 from crispdepth.api import FORMATS
@@ -24,6 +26,7 @@ from crispdepth.cli.refine import result_files
 from crispdepth.io.atomic import TEMP_PREFIX
 from crispdepth.io.depths import read_depth
 from crispdepth.io.images import write_image
+from crispdepth.models.weights import read_onnx
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Scene = Callable[..., None]
@@ -93,6 +96,103 @@ def test_only_what_changed_is_done_again(run: Run, scene: Scene, tmp_path: Path)
     assert counts() == (1, 1, 0)
     assert counts("--hard-masks") == (2, 0, 0)
     assert counts("--hard-masks", "--overwrite") == (2, 0, 0)
+
+
+def test_the_engine_decides_the_result_and_is_loaded_once(
+    scene: Scene, tmp_path: Path, learned_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def read(name: str) -> bytes:
+        loaded.append(name)
+        return read_onnx(name)
+
+    monkeypatch.setattr("crispdepth.models.learned.read_onnx", read)
+    monkeypatch.chdir(tmp_path)
+    scene("a", "b")
+    shutil.copytree(learned_weights, "weights")
+    command = ("refine", *FOLDERS, "--formats", "exr")
+
+    def done(*more: str) -> int:
+        assert main([*command, *more]) == 0
+        return int(json.loads(Path("out/summary.json").read_text("utf-8"))["done"])
+
+    assert done("--engine", "classical") == 2
+    network = ("--engine", "learned", "--weights")
+    assert done(*network, "weights", "--resolution", "64") == 2
+    assert loaded == ["weights"]
+    origin = json.loads(Path("out/a/depth.exr.json").read_text("utf-8"))["provenance"]
+    digest = hashlib.sha256((learned_weights / "model.onnx").read_bytes()).hexdigest()
+    assert {
+        "engine": "learned",
+        "resolution": 64,
+        "tiled": False,
+        "weights": digest,
+    }.items() <= origin.items()
+    assert done(*network, str(learned_weights), "--resolution", "64") == 0, "the same content"
+    assert done(*network, "weights") == 2, "another resolution"
+    assert done(*network, "weights", "--tiled") == 2
+
+
+def test_a_depth_model_makes_the_depth_that_is_not_read(
+    scene: Scene, tmp_path: Path, write_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene("a")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy("depths/a.npy", "photos/a_depth.npy")
+    nodes = [
+        helper.make_node("Div", ["image", "c"], ["unit"]),
+        helper.make_node("ReduceMean", ["unit"], ["depth"], axes=[1]),
+    ]
+    sizes = {"image": [1, 3, 12, 12]}
+    network = write_onnx(tmp_path / "net.onnx", nodes, sizes, ["depth"], {"c": 255.0})
+    command = ["refine", "photos", "--mask", "masks", "-o", "out", "--formats", "exr"]
+
+    def done(*more: str) -> int:
+        assert main([*command, "--depth-model", "net.onnx", *more]) == 0
+        return int(json.loads(Path("out/summary.json").read_text("utf-8"))["done"])
+
+    assert done() == 1
+    sidecar = json.loads(Path("out/a/depth.exr.json").read_text("utf-8"))
+    assert (sidecar["kind"], sidecar["unit"]) == ("inverse_depth", "relative")
+    assert sidecar["provenance"]["depth"] is None
+    assert sidecar["provenance"]["depth_model"] == "net.onnx"
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()
+    assert sidecar["provenance"]["depth_model_sha256"] == digest
+    (record,) = (record for record in manifest(Path("out")) if record["status"] == "done")
+    assert record["notes"][0].startswith("relative inverse depth from net.onnx (assumed")
+    assert done() == 0
+    assert done("--depth-kind", "depth") == 1
+    assert done("--depth-model-input", "unit", "--depth-kind", "depth") == 1
+    write_onnx(network, nodes, sizes, ["depth"], {"c": 254.0})
+    assert done() == 1, "another network of the same name"
+
+
+def test_a_network_finds_the_masks_that_are_not_read(
+    scene: Scene,
+    tmp_path: Path,
+    fake_rembg: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scene("a", "b", "dark")
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save("photos/dark.png")
+    loaded = fake_rembg()
+    command = ["refine", "photos", "--depth", "depths", "--mask", "auto", "-o", "out"]
+    assert main([*command, "--formats", "exr,masks"]) == 3
+    assert loaded == ["u2net"], "once for all photos"
+    error = "error: dark.png: the network 'u2net' found no object in this photo"
+    assert error in capsys.readouterr().err
+    assert results(Path("out")) == ["a", "b"]
+    found = np.asarray(Image.open("out/a/mask_0.png"))
+    np.testing.assert_array_equal(found, np.asarray(Image.open("photos/a.png"))[..., 0])
+    origin = json.loads(Path("out/a/depth.exr.json").read_text("utf-8"))["provenance"]
+    assert (origin["masks"], origin["mask_model"]) == ([], "u2net")
+    records = [record for record in manifest(Path("out")) if record["status"] == "done"]
+    assert all("mask from the network u2net of rembg" in record["notes"] for record in records)
+    assert main([*command, "--mask-model", "u2netp", "--formats", "exr,masks", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["done"] == 2, "another network"
 
 
 def test_one_depth_file_and_its_sidecar(run: Run, scene: Scene, tmp_path: Path) -> None:
@@ -342,11 +442,21 @@ USAGE = [
     (("-",), "one photo"),
     (("-", "--depth", "depths"), "as files"),
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "depths/a.npy"), "files that are read"),
+    ((*ONE, "auto"), "--mask auto stands alone: name photos before it"),
+    ((*ONE, "--mask-model", "u2netp"), "--mask-model is for --mask auto"),
+    ((*ONE, "--depth-model", "some/name"), "makes it; give one"),
+    (("photos/a.png", "--depth", "net.onnx"), "net.onnx is a --depth-model"),
+    ((*ONE, "--depth-model-input", "byte"), "--depth-model-input is for a --depth-model"),
+    (("photos/a.png", "--depth-model", "a/b", "--depth-scale", "2"), "is for depth files"),
+    ((*ONE, "--engine", "classical", "--tiled"), "are for --engine learned"),
+    ((*ONE, "--engine", "learned", "--resolution", "8"), "--resolution is at least 32; got 8"),
 ]
 FAILURES = [
     (("nothing.png",), "nothing.png"),
     (("empty",), "No photo in empty"),
     (("photos", "--depth", "empty"), "depth"),
+    (("lone/photos/a.png",), "Without any, name a --depth-model"),
+    (("photos", "--depth-model", "midas"), "There is no depth model 'midas'"),
     (("photos", "--depth", "depths", "--mask", "empty"), "mask"),
     (("photos", "--depth", "depths", "--mask", "nowhere"), "nowhere"),
     (("photos", "--depth", "depths/a.npy"), "2 photos"),
@@ -358,7 +468,9 @@ FAILURES = [
     (("photos/a.png", "--depth", "depths/a.npy", "-o", "photos/a.png/out"), "photos/a.png"),
     (("photos/a.png", "--depth", "wide.npy", "--mask", "masks/a.png"), "64 x 24"),
     (("photos/a.png", "--depth", "flat.npy", "--mask", "masks/a.png"), "constant"),
+    (("photos/a.png", "--depth", "depths/a.npy", "--mask", "./auto"), "auto does not exist"),
     (("photos/a.png", "--depth", "none.npy", "--mask", "masks/a.png"), "no valid pixel"),
+    ((*ONE, "--engine", "learned", "--weights", "nowhere"), "There are no weights 'nowhere'"),
 ]
 
 

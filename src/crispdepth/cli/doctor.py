@@ -15,20 +15,27 @@ from typing import TYPE_CHECKING, Literal
 
 from crispdepth import __version__
 from crispdepth.cli.errors import ExitCode, one_line
+from crispdepth.models.engines import EngineName
 
 if TYPE_CHECKING:
     from crispdepth.types import RefinedDepth
 
-# Distribution -> the module whose import shows that it works.
+# Distribution -> the module whose import shows that it works; none: it only has to be there.
 NEEDED = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "Pillow": "PIL.Image",
     "OpenEXR": "OpenEXR",
+    "onnxruntime": "onnxruntime",
     "tyro": "tyro",
     "rich": "rich",
 }
-EXTRAS = {"bench": {"scikit-image": "skimage", "scipy": "scipy"}}
+EXTRAS = {
+    "auto": {"transformers": "transformers", "rembg": ""},  # rembg compiles itself for a minute
+    "bench": {"scikit-image": "skimage", "scipy": "scipy"},
+    "synth": {"mitsuba": "mitsuba"},
+    "torch": {"torch": "torch"},
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def _examine() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         for name, check in CHECKS.items():
             yield _try(name, partial(check, Path(folder)))
+        yield _weights(Path(folder))
     here = _try("this folder", _write_here)
     yield _optional(here, "cannot be written; name another with -o", state="warning")
 
@@ -92,6 +100,18 @@ def _optional(
     return finding if finding.state == "ok" else replace(finding, state=state, detail=advice)
 
 
+def _weights(folder: Path) -> Finding:
+    """The shipped weights; an installation without them is sound as long as none are shipped."""
+    from crispdepth.models.weights import DEFAULT, find
+
+    name = f"weights {DEFAULT}"
+    try:
+        find(DEFAULT)
+    except FileNotFoundError:
+        return Finding(name, "absent", "not shipped with this version; --engine classical works")
+    return _try(name, partial(_refine, "learned", folder))
+
+
 def _memory() -> str:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return "unknown"
@@ -99,7 +119,8 @@ def _memory() -> str:
 
 
 def _import(distribution: str, module: str) -> str:
-    import_module(module)
+    if module:
+        import_module(module)
     return version(distribution)
 
 
@@ -142,7 +163,7 @@ def _depth_exr(folder: Path) -> str:
     return "written and read back, bit for bit"
 
 
-def _refined() -> "RefinedDepth":
+def _refined(engine: EngineName) -> "RefinedDepth":
     """A near disc with a blurred boundary before a wall, refined with its mask."""
     import cv2
     import numpy as np
@@ -153,7 +174,7 @@ def _refined() -> "RefinedDepth":
     disc = np.hypot(y - 48, x - 64) < 28
     image = np.array([[60, 90, 120], [200, 120, 60]], np.uint8)[disc.astype(int)]
     rough = cv2.GaussianBlur(np.where(disc, 1.0, 0.25).astype(np.float32), (0, 0), 4)
-    return refine(image, rough, disc, kind="inverse_depth")
+    return refine(image, rough, disc, kind="inverse_depth", engine=engine)
 
 
 def _layers_exr(folder: Path) -> str:
@@ -161,16 +182,16 @@ def _layers_exr(folder: Path) -> str:
 
     from crispdepth.io.layers import write_layers_exr
 
-    write_layers_exr(folder / "layers.exr", _refined())
+    write_layers_exr(folder / "layers.exr", _refined("classical"))
     parts = len(OpenEXR.File(str(folder / "layers.exr")).parts)
     if parts < 2:
         raise ValueError(f"{parts} part came back where a layer pair has 2")
     return f"written and read back, {parts} parts"
 
 
-def _refine(folder: Path) -> str:
+def _refine(engine: EngineName, folder: Path) -> str:
     started = time.perf_counter()
-    refined = _refined()
+    refined = _refined(engine)
     seconds = time.perf_counter() - started
     if not refined.changed.any():
         raise ValueError("a blurred boundary was left as it was")
@@ -186,5 +207,5 @@ CHECKS: dict[str, Callable[[Path], str]] = {
     "TIFF": partial(_round_trip, ".tiff", 8, 0),
     "EXR": _depth_exr,
     "EXR with layers": _layers_exr,
-    "refine": _refine,
+    "refine": partial(_refine, "classical"),
 }

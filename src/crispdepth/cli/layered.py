@@ -2,12 +2,13 @@
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from crispdepth.cli.engine import EngineOptions
 from crispdepth.cli.errors import UsageError
 from crispdepth.cli.terminal import Terminal
 
@@ -38,6 +39,8 @@ class LayeredOptions:
 
     # Metres, or an unknown scale.
     depth_unit: Literal["auto", "m", "relative"] = "auto"
+
+    engine: Annotated[EngineOptions, OmitArgPrefixes] = field(default_factory=EngineOptions)
 
     # Replace an existing file.
     overwrite: bool = False
@@ -71,6 +74,8 @@ def read_layered(options: LayeredOptions) -> LayeredInput:
     if options.source.is_dir():
         if options.depth or options.mask:
             raise UsageError("A folder of `crispdepth refine` has its depth and masks in it.")
+        if options.engine != EngineOptions():
+            raise UsageError("A folder of `crispdepth refine` was refined by its own --engine.")
         return _read_folder(_result_folder(options.source))
     if options.depth is None:
         raise UsageError(
@@ -84,6 +89,7 @@ def read_layered(options: LayeredOptions) -> LayeredInput:
         list(options.mask) or None,
         kind=None if options.depth_kind == "auto" else options.depth_kind,
         unit=None if options.depth_unit == "auto" else options.depth_unit,
+        completer=options.engine.load(),
     )
     return LayeredInput(
         refined.image, refined.depth, refined.layers, refined.initial, refined.notes

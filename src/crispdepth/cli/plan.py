@@ -22,7 +22,7 @@ def plan(options: "RefineOptions") -> tuple[list[Job], list[str]]:
         UsageError: the options contradict each other.
         OSError, ValueError: no photo, depth or mask is found, or it is not clear which is meant.
     """
-    given = [path for group in options.mask for path in group]
+    given = [] if options.finds_masks else [Path(word) for word in options.masks]
     if not options.photos:
         raise UsageError(
             "Name a photo, a folder, a pattern or a list, and name it before --mask, "
@@ -34,22 +34,25 @@ def plan(options: "RefineOptions") -> tuple[list[Job], list[str]]:
     avoid = [*given, options.out, *([options.depth] if options.depth else [])]
     found = find_photos(options.photos, avoid)
     photos = Photos(found.root, tuple(without_companions(found.files)))
-    depths = match_depths(photos.files, photos.root, options.depth)
-    masks, report = _match_masks(photos, given)
+    depths, depth_report = _match_depths(photos, options)
+    masks, report = (
+        (dict.fromkeys(photos.files, _PhotoMasks()), [])
+        if options.finds_masks
+        else _match_masks(photos, given)
+    )
     names = result_names(photos)
     jobs = [
         Job(
             name=photo.relative_to(photos.root).as_posix(),
             photo=photo,
-            depth=depths.files.get(photo, (None,))[0],
+            depth=depths.get(photo),
             masks=masks[photo].files,
             white=masks[photo].white,
             folder=absolute_path(options.out) / names[photo],
         )
         for photo in photos.files
     ]
-    report = [f"depth: {line}" for line in depths.report().splitlines()] + report
-    return jobs, [f"photos: {note}" for note in found.notes] + report
+    return jobs, [f"photos: {note}" for note in found.notes] + depth_report + report
 
 
 def _refuse_photo_folder(options: "RefineOptions") -> None:
@@ -62,14 +65,32 @@ def _refuse_photo_folder(options: "RefineOptions") -> None:
 
 def _plan_stdin(options: "RefineOptions", given: Sequence[Path]) -> tuple[list[Job], list[str]]:
     files = [path for path in (options.depth, *given) if path]
-    if len(options.photos) > 1 or not options.depth or any(path.is_dir() for path in files):
-        raise UsageError("- reads one photo; its depth, and its masks if any, are given as files.")
+    has_depth = options.depth or options.depth_model
+    if len(options.photos) > 1 or not has_depth or any(path.is_dir() for path in files):
+        raise UsageError(
+            "- reads one photo; its depth, and its masks if any, are given as files, or a "
+            "--depth-model makes the depth."
+        )
     out = absolute_path(options.out)
     photo = out / "-"  # it has no name that a mask could be called after
     masks, report = _match_masks(Photos(out, (photo,)), given) if given else ({}, [])
     found = masks.get(photo, _PhotoMasks())
     content = sys.stdin.buffer.read()
     return [Job("-", content, options.depth, found.files, found.white, out / "stdin")], report
+
+
+def _match_depths(photos: Photos, options: "RefineOptions") -> tuple[dict[Path, Path], list[str]]:
+    """The depth file of every photo that has one; and the report. A depth model reads none."""
+    if options.depth_model is not None:
+        return {}, []
+    try:
+        matches = match_depths(photos.files, photos.root, options.depth)
+    except FileNotFoundError as error:
+        if options.depth is not None:
+            raise
+        raise FileNotFoundError(f"{error} Without any, name a --depth-model.") from None
+    files = {photo: found for photo, (found, *_) in matches.files.items()}
+    return files, [f"depth: {line}" for line in matches.report().splitlines()]
 
 
 class _PhotoMasks(NamedTuple):

@@ -5,12 +5,12 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from crispdepth import __version__
 from crispdepth.cli.batch import (
@@ -24,13 +24,12 @@ from crispdepth.cli.batch import (
     peak_rss_mb,
     process,
 )
+from crispdepth.cli.engine import EngineOptions
 from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.inputs import PHOTO_SUFFIXES, absolute_path
+from crispdepth.cli.one_photo import Models, load_models, provenance, refine_photo
 from crispdepth.cli.plan import plan
 from crispdepth.cli.terminal import Terminal, summarise
-
-if TYPE_CHECKING:
-    from crispdepth.types import RefinedDepth
 
 DEPTH_SUFFIXES = (".exr", ".npy", ".pfm", ".png")
 """An output that ends so is one depth file, any other is a folder."""
@@ -41,7 +40,8 @@ class RefineOptions:
     """Crisp, layered depth from a photo, its rough depth and its mask.
 
     `crispdepth refine photo.jpg --depth rough.png --mask mask.png -o refined` for one photo;
-    `crispdepth refine photos --depth depths --mask masks -o refined` for a folder of them.
+    `crispdepth refine photos --depth depths --mask masks -o refined` for a folder of them;
+    `crispdepth refine photo.jpg --depth-model network.onnx --mask auto` without either.
     A run that was interrupted continues when it is started again.
     """
 
@@ -56,12 +56,24 @@ class RefineOptions:
     # lie beside the photos and are called depth.
     depth: Annotated[Path | None, arg(metavar="FILE|DIR", help_behavior_hint="")] = None
 
-    # The masks: files, or folders that have them for each photo; may be repeated. Without it,
-    # files that lie beside the photos and are called masks, else the photos' transparency.
+    # A network that makes the rough depth: an ONNX file, or a name on Hugging Face such as
+    # depth-anything/Depth-Anything-V2-Small-hf.
+    depth_model: Annotated[str | None, arg(metavar="FILE.onnx|NAME", help_behavior_hint="")] = None
+
+    # What an ONNX file wants to be given: 0..255, 0..1, or ImageNet's normalisation. auto: 0..255
+    # if it begins by dividing by 255, else imagenet.
+    depth_model_input: Literal["auto", "byte", "unit", "imagenet"] = "auto"
+
+    # The masks: files, or folders that have them for each photo; may be repeated. auto: found by
+    # a network. Without it, files that lie beside the photos and are called masks, else the
+    # photos' transparency.
     mask: Annotated[
-        UseAppendAction[tuple[tuple[Path, ...], ...]],
-        arg(metavar="FILE|DIR [FILE|DIR ...]", help_behavior_hint=""),
+        UseAppendAction[tuple[tuple[str, ...], ...]],
+        arg(metavar="FILE|DIR [FILE|DIR ...]|auto", help_behavior_hint=""),
     ] = ()
+
+    # The network of rembg that finds masks, such as u2netp or isnet-general-use; without it, u2net.
+    mask_model: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
 
     # Where to: a folder, or one depth file that ends in .exr, .npy, .pfm or .png.
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE|DIR")] = Path("refined")
@@ -85,6 +97,8 @@ class RefineOptions:
 
     # Take black for white in the masks.
     invert_mask: bool = False
+
+    engine: Annotated[EngineOptions, OmitArgPrefixes] = field(default_factory=EngineOptions)
 
     # What to write into the folder: exr, png, npy, pfm, layers, npz, masks, confidence, preview;
     # without it, all but npy, pfm and npz.
@@ -114,6 +128,16 @@ class RefineOptions:
     # Show no progress bar.
     no_progress: bool = False
 
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """All words after every --mask."""
+        return tuple(word for group in self.mask for word in group)
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether a network finds the masks; a file of that name is ./auto."""
+        return self.masks == ("auto",)
+
 
 def run(options: RefineOptions) -> int:
     """Run ``crispdepth refine`` and return its exit code.
@@ -132,9 +156,10 @@ def run(options: RefineOptions) -> int:
         )
     terminal = Terminal(options.quiet, options.json, bar=not options.no_progress)
     terminal.say(*report)
+    models = load_models(options)
     if is_file:
-        return _write_one_file(jobs[0], options, terminal)
-    return _fill_folder(jobs, shard, formats, options, terminal)
+        return _write_one_file(jobs[0], models, options, terminal)
+    return _fill_folder(jobs, shard, formats, models, options, terminal)
 
 
 def _is_file(out: Path) -> bool:
@@ -154,15 +179,36 @@ def _is_file(out: Path) -> bool:
 def _check(options: RefineOptions, formats: Sequence[str] | None, is_file: bool) -> None:
     """UsageError for options that mean nothing, by themselves or together."""
     if not all(options.mask):
-        raise UsageError("--mask needs files or folders after it.")
+        raise UsageError("--mask needs files or folders after it, or the word auto.")
+    if "auto" in options.masks and not options.finds_masks:
+        raise UsageError(
+            "--mask auto stands alone: name photos before it; a file called so is ./auto."
+        )
+    if options.mask_model is not None and not options.finds_masks:
+        raise UsageError("--mask-model is for --mask auto.")
     for flag, scale in (("--depth-scale", options.depth_scale), ("--png-scale", options.png_scale)):
         if scale is not None and not 0 < scale < math.inf:
             raise UsageError(f"{flag} is a number above 0; got {scale:g}.")
+    _check_depth(options)
     if is_file and formats is not None:
         raise UsageError(f"--formats is for a folder of results, and -o {options.out} is one file.")
     chosen = [options.out.suffix.lower()[1:]] if is_file else formats
     if options.png_scale is not None and chosen is not None and "png" not in chosen:
         raise UsageError("--png-scale is for a depth PNG, and none is written.")
+
+
+def _check_depth(options: RefineOptions) -> None:
+    """UsageError for options of depth that contradict each other."""
+    if options.depth_model is None:
+        if options.depth_model_input != "auto":
+            raise UsageError("--depth-model-input is for a --depth-model.")
+        if options.depth is not None and options.depth.suffix.lower() == ".onnx":
+            raise UsageError(f"--depth reads a depth map; {options.depth} is a --depth-model.")
+        return
+    if options.depth is not None:
+        raise UsageError("--depth reads the rough depth and --depth-model makes it; give one.")
+    if options.depth_scale is not None:
+        raise UsageError("--depth-scale is for depth files, and --depth-model reads none.")
 
 
 def _formats(text: str | None) -> tuple[str, ...] | None:
@@ -176,60 +222,7 @@ def _formats(text: str | None) -> tuple[str, ...] | None:
         raise UsageError(f"--formats: {error}") from None
 
 
-def _refine(job: Job, options: RefineOptions, keep_layers: bool) -> "RefinedDepth":
-    """Read one job's files and refine; what was assumed comes first in the notes."""
-    from crispdepth.api import refine_values
-    from crispdepth.io.depths import read_depth
-    from crispdepth.io.images import read_image
-    from crispdepth.io.masks import masks_from_alpha, read_masks
-    from crispdepth.tasks.refine import RefineConfig
-
-    if job.depth is None:
-        raise ValueError("no depth file matches this photo")
-    if options.mask and not job.masks:
-        raise ValueError("no mask matches this photo")
-    photo = read_image(job.photo, name="the photo")
-    depth, stated = read_depth(
-        job.depth,
-        kind=None if options.depth_kind == "auto" else options.depth_kind,
-        unit=None if options.depth_unit == "auto" else options.depth_unit,
-        scale=options.depth_scale,
-    )
-    if job.masks:
-        masks, mask_notes = read_masks(
-            job.masks,
-            role=options.mask_role,
-            white=job.white,
-            invert=options.invert_mask,
-            layout=options.mask_layout,
-        )
-    elif photo.alpha is not None:
-        alpha = 1 - photo.alpha if options.invert_mask else photo.alpha
-        masks, mask_notes = masks_from_alpha(alpha, options.mask_role), ()
-    else:
-        raise ValueError("this photo has neither a mask file nor transparency; name its --mask")
-    config = RefineConfig(hard_masks=options.hard_masks, keep_layers=keep_layers)
-    try:
-        refined = refine_values(photo.rgb, depth, masks, config=config)
-    except ValueError as error:
-        files = ", ".join(map(str, (job.depth, *job.masks)))
-        raise ValueError(f"{error} The files are {files}.") from error
-    notes = [stated, *mask_notes, *refined.notes]
-    if options.png_scale is not None and (depth.kind, depth.unit) != ("depth", "m"):
-        notes.append("--png-scale is unused: this is no depth in metres, so its PNG is stretched.")
-    return replace(refined, notes=tuple(notes))
-
-
-def _provenance(job: Job, options: RefineOptions) -> dict[str, object]:
-    return {
-        "photo": job.name,
-        "depth": job.depth.name if job.depth else None,
-        "masks": [mask.name for mask in job.masks],
-        "hard_masks": options.hard_masks,
-    }
-
-
-def _write_one_file(job: Job, options: RefineOptions, terminal: Terminal) -> int:
+def _write_one_file(job: Job, models: Models, options: RefineOptions, terminal: Terminal) -> int:
     from crispdepth.io.depths import sidecar_path
 
     files = (options.out, sidecar_path(options.out))
@@ -243,7 +236,7 @@ def _write_one_file(job: Job, options: RefineOptions, terminal: Terminal) -> int
         if existing and not options.overwrite:
             names = ", ".join(map(str, existing))
             raise FileExistsError(errno.EEXIST, "--overwrite is needed to replace", names)
-        notes = _refine_into_file(job, options)
+        notes = _refine_into_file(job, models, options)
         seconds = round(time.perf_counter() - began, 3)
         outputs = {file.name: file.stat().st_size for file in files}
         records.append(
@@ -263,15 +256,16 @@ def _write_one_file(job: Job, options: RefineOptions, terminal: Terminal) -> int
     return ExitCode.OK if records[0].status == "done" else ExitCode.FAILURE
 
 
-def _refine_into_file(job: Job, options: RefineOptions) -> tuple[str, ...]:
+def _refine_into_file(job: Job, models: Models, options: RefineOptions) -> tuple[str, ...]:
     from crispdepth.io.atomic import make_folder, remove_stale
     from crispdepth.io.depths import write_depth
 
     out = options.out
-    refined = _refine(job, options, keep_layers=False)
+    refined = refine_photo(job, models, options, keep_layers=False)
     make_folder(out.parent)
     remove_stale(out.parent)
-    write_depth(out, refined.depth, scale=options.png_scale, provenance=_provenance(job, options))
+    origin = provenance(job, models, options)
+    write_depth(out, refined.depth, scale=options.png_scale, provenance=origin)
     return refined.notes
 
 
@@ -279,6 +273,7 @@ def _fill_folder(
     jobs: Sequence[Job],
     shard: Shard,
     formats: Sequence[str] | None,
+    models: Models,
     options: RefineOptions,
     terminal: Terminal,
 ) -> int:
@@ -288,11 +283,11 @@ def _fill_folder(
     make_folder(out)
     remove_stale(out)
     write_text(out / "config.json", _config(options))
-    manifest = Manifest(out, shard, _settings(options), _writing(options, formats))
+    manifest = Manifest(out, shard, _settings(options, models), _writing(options, formats))
     jobs = jobs[shard.index - 1 :: shard.count]
     doing = process(
         jobs,
-        partial(_refine_into_folder, options=options, formats=formats),
+        partial(_refine_into_folder, models=models, options=options, formats=formats),
         manifest,
         overwrite=options.overwrite,
         stop=options.on_error == "stop",
@@ -321,14 +316,17 @@ def _fill_folder(
     return ExitCode.INTERRUPTED if interrupted else terminal.conclude(records, len(jobs))
 
 
-def _refine_into_folder(job: Job, options: RefineOptions, formats: Sequence[str] | None) -> Draft:
+def _refine_into_folder(
+    job: Job, models: Models, options: RefineOptions, formats: Sequence[str] | None
+) -> Draft:
     from crispdepth.api import DEFAULT_FORMATS, write_files
     from crispdepth.io.atomic import make_folder, remove_stale
 
     if any(isinstance(source, Path) and source.parent == job.folder for source in job.sources):
         raise ValueError(f"its results in {job.folder} would replace a file that is read")
     chosen = formats or DEFAULT_FORMATS
-    refined = _refine(job, options, not {"layers", "npz", "preview"}.isdisjoint(chosen))
+    keep_layers = not {"layers", "npz", "preview"}.isdisjoint(chosen)
+    refined = refine_photo(job, models, options, keep_layers)
 
     def write() -> Outcome:
         make_folder(job.folder)
@@ -338,7 +336,7 @@ def _refine_into_folder(job: Job, options: RefineOptions, formats: Sequence[str]
             job.folder,
             formats,
             png_scale=options.png_scale,
-            provenance=_provenance(job, options),
+            provenance=provenance(job, models, options),
         )
         return Outcome(written.files, (*refined.notes, *written.notes))
 
@@ -369,11 +367,11 @@ def _config(options: RefineOptions) -> str:
     return json.dumps({"version": __version__, **fields}, indent=2, default=str) + "\n"
 
 
-def _settings(options: RefineOptions) -> dict[str, object]:
-    """The options, and the version, that decide the values of the results."""
+def _settings(options: RefineOptions, models: Models) -> dict[str, object]:
+    """The options, the models and the version that decide the values of the results."""
     names = ("depth_kind", "depth_unit", "depth_scale", "mask_role", "mask_layout", "invert_mask")
     values = {name: getattr(options, name) for name in (*names, "hard_masks")}
-    return {"version": __version__, **values}
+    return {"version": __version__, **values, **models.facts}
 
 
 def _writing(options: RefineOptions, formats: Sequence[str] | None) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The learned layer completer: a network run by onnxruntime, without torch."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class LearnedCompleter:
     # by tile, at `resolution`.
     tiled: bool = False
     name: str = "learned"
+    # SHA-256 of the ONNX file, whatever folder it was in.
+    sha256: str = field(init=False, compare=False)
     _session: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -52,9 +55,9 @@ class LearnedCompleter:
             raise ValueError(f"At least one thread is needed, got {self.threads}.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads or 0  # 0: the runtime chooses
-        session = onnxruntime.InferenceSession(
-            read_onnx(self.weights), options, providers=["CPUExecutionProvider"]
-        )
+        network = read_onnx(self.weights)
+        session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        object.__setattr__(self, "sha256", hashlib.sha256(network).hexdigest())
         object.__setattr__(self, "_session", session)
 
     def __call__(
