@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -78,6 +79,29 @@ def test_packs_can_be_thinned_shrunk_and_packed_again(pack: Path, tmp_path: Path
     frames = open_pack(out)
     assert [frame.name for frame in frames] == ["0", "2", "0", "2"]
     assert frames[0].depth.size == (24, 32)
+
+
+def test_packs_can_bring_what_a_network_makes_of_the_photos(
+    data: Path, tmp_path: Path, write_onnx: Callable[..., Path]
+) -> None:
+    node = helper.make_node("ReduceMean", ["image"], ["depth"], axes=[1], keepdims=1)
+    model = write_onnx(tmp_path / "net.onnx", [node], {"image": [1, 3, *SIZE]}, ["depth"])
+    out = tmp_path / "rough"
+    command = ["train", "pack", str(data), "--data-format", "folder", "-o", str(out)]
+    options = ["--depth-model", str(model), "--depth-model-input", "byte"]
+    assert main([*command, *options]) == ExitCode.OK
+    for frame in open_pack(out):
+        assert frame.rough is not None
+        grey = frame.image.mean(axis=2)
+        assert np.corrcoef(frame.rough.ravel(), grey.ravel())[0, 1] > 0.999
+
+
+def test_pixels_of_no_depth_model_are_a_usage_error(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "pack", str(data), "-o", "pack", "--depth-model-input", "unit"]
+    assert main(command) == ExitCode.USAGE
+    assert "--depth-model" in capsys.readouterr().err
 
 
 def test_a_pack_is_not_written_over_what_is_read(
