@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.types import Float32Map, Size
+from crispdepth.types import BoolMap, Float32Map, Size
 
 RANGE_SIGMA = 0.1
 """Difference of photo values (0..1) at which a neighbour's vote falls to exp(-1/2)."""
@@ -38,7 +38,10 @@ def upsample(values: Float32Map, size: Size) -> Float32Map:
 
 
 def joint_upsample(
-    values: Float32Map, small_photo: NDArray[np.float32], photo: NDArray[np.uint8]
+    values: Float32Map,
+    small_photo: NDArray[np.float32],
+    photo: NDArray[np.uint8],
+    where: BoolMap | None = None,
 ) -> Float32Map:
     """The map (h', w') at the size of ``photo`` (h, w, 3), its edges drawn to those of the photo.
 
@@ -51,10 +54,12 @@ def joint_upsample(
         values: (h', w').
         small_photo: (h', w', 3) in [0, 1], the photo at the size of ``values``.
         photo: (h, w, 3).
+        where: (h, w), the pixels that matter; the others are bilinear. None: all.
     """
     size = (photo.shape[0], photo.shape[1])
     smooth = upsample(values, size)
-    at = np.flatnonzero(_is_edge(values, size))
+    edge = _is_edge(values, size)
+    at = np.flatnonzero(edge if where is None else edge.view(bool) & where)
     if not at.size:
         return smooth
     rows, weights_y = _neighbours(at // size[1], size[0], values.shape[0])

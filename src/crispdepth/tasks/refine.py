@@ -224,8 +224,10 @@ def _complete_layer(
     if inverse.shape == size:
         values = layer
     else:
-        values = joint_upsample(layer, scene.small_photo, scene.photo)
         gate, confidence = upsample(gate, size), upsample(confidence, size)
+        # Where the gate is closed, and the input valid, the layer is the input.
+        where = (gate > 0) | ~scene.valid
+        values = joint_upsample(layer, scene.small_photo, scene.photo, where)
         # A pixel whose detail the small map does not show must not move against the completer.
         against = (values - scene.inverse) * upsample(layer - inverse, size) < 0
         np.copyto(values, scene.inverse, where=against & scene.valid)
