@@ -108,7 +108,6 @@ def test_where_the_map_has_no_edge_the_photos_edges_leave_no_trace() -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_where_nobody_looks_it_is_bilinear_and_elsewhere_unchanged() -> None:
     rng = np.random.default_rng(0)
     size = (40, 50)
@@ -121,6 +120,7 @@ def test_where_nobody_looks_it_is_bilinear_and_elsewhere_unchanged() -> None:
     np.testing.assert_array_equal(part[~where], upsample(values, size)[~where])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_shrinking_averages_and_the_same_size_is_the_same_image(dtype: DTypeLike) -> None:
     image = np.kron([[0, 100], [200, 40]], np.ones((4, 6))).astype(dtype)
     np.testing.assert_array_equal(shrink(image, (2, 2)), [[0, 100], [200, 40]])
