@@ -15,6 +15,7 @@ from crispdepth.training.losses import (
     depth_loss,
     gate_loss,
     gradient_loss,
+    harm,
     must_change,
     near_boundary,
 )
@@ -166,6 +167,18 @@ def test_the_gate_learns_nothing_from_what_was_not_measured() -> None:
     (gradient,) = torch.autograd.grad(loss, logit)
     assert (gradient[some_valid() == 0] == 0).all()
     assert (gradient[some_valid() == 1] != 0).all()
+
+
+def test_harm_is_what_became_worse_and_nothing_else() -> None:
+    rough, target = noise(1), noise(2)
+    weight = some_valid()
+    assert harm(rough, rough, target, weight) == 0
+    assert harm(target, rough, target, weight) == 0
+    assert harm((rough + target) / 2, rough, target, weight) == 0
+    worse = rough + 2 * (rough - target).sign()
+    assert harm(worse, rough, target, weight).item() == pytest.approx(2)
+    moved = torch.where(weight > 0, rough, 1e6)  # where nothing was measured
+    assert harm(moved, rough, target, weight) == 0
 
 
 def test_a_closed_gate_keeps_the_input_bit_for_bit() -> None:

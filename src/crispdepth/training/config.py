@@ -81,6 +81,10 @@ class LayeredObjective:
     """How much nearer to the truth, on the scale of 0 to 10, the layer must be for the gate to
     open."""
 
+    caution: float = 0.0
+    """Weight of the loss of what refining makes worse beside the depth losses; the paper has none.
+    The higher, the surer the gate must be to open."""
+
     boundary_weight: float = 1.0
     """Weight of pixels along the mask's boundary in the loss of a layer; 1 is the paper's."""
 
@@ -88,6 +92,12 @@ class LayeredObjective:
     """Weight of pixels elsewhere that the refined map does not show; 1 is the paper's."""
 
     def __post_init__(self) -> None:
-        for name in ("gate_weight", "gate_tolerance", "boundary_weight", "hidden_weight"):
+        for name in (
+            "gate_weight",
+            "gate_tolerance",
+            "caution",
+            "boundary_weight",
+            "hidden_weight",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}.")

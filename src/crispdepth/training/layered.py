@@ -34,7 +34,7 @@ from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, LayeredObjective
 from crispdepth.training.fit import BEST, LAST, Progress, fit
 from crispdepth.training.held_out import BAND, held_out_figures
-from crispdepth.training.losses import depth_loss, gate_loss, near_boundary
+from crispdepth.training.losses import depth_loss, gate_loss, harm, near_boundary
 
 HELD_OUT_SEED = 2**31 - 1
 """Seed of the held-out samples; no training should use it."""
@@ -165,8 +165,12 @@ class LayeredRecipe:
         }
         if self._sampler.config.stage == 2 and (len(tasks) == 2 or answers.logits is not None):
             task = refined_task(batch)
-            composite = refined(answers.layers, batch)
-            losses["depth_refined"] = depth_loss(composite, task.target, self._weight(task, band))
+            composite, weight = refined(answers.layers, batch), self._weight(task, band)
+            losses["depth_refined"] = depth_loss(composite, task.target, weight)
+            if self._objective.caution:
+                losses["harm"] = self._objective.caution * harm(
+                    composite, batch.rough, task.target, weight
+                )
         if answers.logits is not None:
             losses["gate"] = self._gate_loss(answers, batch.rough, tasks, weights)
         return {"loss": torch.stack([*losses.values()]).sum(), **losses}

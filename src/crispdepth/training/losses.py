@@ -94,6 +94,22 @@ def gate_loss(
     return ((weight * entropy).sum(dim=(1, 2, 3)) / _total(weight)).mean()
 
 
+def harm(
+    refined: Tensor,
+    rough: Tensor,
+    target: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """By how much the refined map is farther from the truth than the rough one was.
+
+    Weighted mean per image of ``max(|refined - target| - |rough - target|, 0)``, then over the
+    batch. Beside the depth losses, which reward an improvement as much as they punish a loss, it
+    makes a change worth its risk only where it is likely to be right.
+    """
+    added = F.relu((refined - target).abs() - (rough - target).abs())
+    return ((weight * added).sum(dim=(1, 2, 3)) / _total(weight)).mean()
+
+
 def must_change(rough: Tensor, target: Tensor, tolerance: float) -> Tensor:
     """Where the input is further than ``tolerance`` from the layer it should become, bool."""
     return (rough - target).abs() > tolerance
