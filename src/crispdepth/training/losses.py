@@ -10,6 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STAKES = (0.05, 0.5)
+"""How much a pixel counts in the gate's loss at least, and the difference of the errors of layer
+and input, on the scale of 0 to 10, from which it counts in full (what R3 counts)."""
+
 Stencil = Literal["forward", "central2"]
 """Which pixels a gradient compares: neighbours (MiDaS), or those two apart (MegaDepth)."""
 
@@ -84,13 +88,14 @@ def gate_loss(
     """Binary cross entropy of the gate against where the layer improves on the input.
 
     That is not where the input is wrong (`must_change`): where the layer is as wrong, the input
-    stays. No gradient reaches the layer. Weighted mean per image, then over the batch, as in
-    `depth_loss`.
+    stays. Pixels count by what is to gain or to lose there, `STAKES`. No gradient reaches the
+    layer. Weighted mean per image, then over the batch, as in `depth_loss`.
     """
     gain = (rough - target).abs() - (layer.detach() - target).abs()
     entropy = F.binary_cross_entropy_with_logits(
         logit, (gain > tolerance).to(logit.dtype), reduction="none"
     )
+    entropy = (gain.abs() / STAKES[1]).clamp(STAKES[0], 1) * entropy
     return ((weight * entropy).sum(dim=(1, 2, 3)) / _total(weight)).mean()
 
 
