@@ -1,14 +1,15 @@
 """The completers by name. Importing this module costs nothing: each is imported when it is made."""
 
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from crispdepth.types import LayerCompleter
 
 EngineName = Literal["learned", "classical"]
 
-DEFAULT_ENGINE: EngineName = "classical"
+DEFAULT_ENGINE: EngineName = "learned"
 """What completes layers where nobody says so."""
 
 
@@ -35,9 +36,8 @@ def make_completer(
     given = {"weights": weights, "resolution": resolution, "tiled": tiled or None}
     options = {name: value for name, value in given.items() if value is not None}
     if engine == "learned":
-        from crispdepth.models.learned import LearnedCompleter
-
-        return LearnedCompleter(**options)  # type: ignore[arg-type]  # each is of its own type
+        make = _own if weights is not None else _shipped
+        return make(**options)
     if engine != "classical":
         raise ValueError(f"The engines are 'learned' and 'classical'; got {engine!r}.")
     if options:
@@ -47,6 +47,17 @@ def make_completer(
     from crispdepth.models.classical import ClassicalCompleter
 
     return ClassicalCompleter()
+
+
+def _own(**options: Any) -> "LayerCompleter":
+    from crispdepth.models.learned import LearnedCompleter
+
+    return LearnedCompleter(**options)
+
+
+@cache  # the shipped weights do not change while a program runs
+def _shipped(**options: Any) -> "LayerCompleter":
+    return _own(**options)
 
 
 def facts_of(completer: "LayerCompleter") -> dict[str, object]:
