@@ -144,8 +144,14 @@ def test_a_training_is_exported(
     assert capsys.readouterr().out == "weights\n"
     config = json.loads((tmp_path / "weights/config.json").read_text("utf-8"))
     assert config["sources"]["data"] == ["pack"]
+    gate = ["--gate-threshold", "0.9", "--gate-sharpness", "2"]
+    assert main(["train", "export", "out", "-o", "careful", *gate]) == ExitCode.OK
+    config = json.loads((tmp_path / "careful/config.json").read_text("utf-8"))
+    assert config["gate"] == {"threshold": 0.9, "sharpness": 2.0}
     assert main(["train", "export", "nothing", "-o", "weights"]) == ExitCode.FAILURE
     assert "nothing" in capsys.readouterr().err
+    wrong = ["train", "export", "out", "-o", "weights", "--gate-threshold", "1"]
+    assert main(wrong) == ExitCode.USAGE
 
 
 def test_interrupted_it_saves_and_the_same_command_goes_on(pack: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from crispdepth.cli.errors import ExitCode
+from crispdepth.cli.errors import ExitCode, UsageError
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,14 @@ class ExportOptions:
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
     """The folder: model.onnx, model.safetensors, config.json."""
 
+    gate_threshold: float = 0.5
+    """From which probability that a pixel gets better its gate opens by half: higher changes less
+    and makes fewer pixels worse."""
+
+    gate_sharpness: float = 1.0
+    """How steeply it opens around the threshold, as a multiple of what was trained; steep gates are
+    shut, and keep the input bit for bit, over more of the photo."""
+
     full_precision: bool = False
     """Store the weights as float32, twice the size."""
 
@@ -31,14 +39,23 @@ def run(options: ExportOptions) -> int:
 
     Raises:
         ImportError: torch is not installed; the message names the extra.
+        UsageError: a number is out of range.
         OSError, ValueError: the run cannot be used, or the folder not written.
     """
+    if not 0 < options.gate_threshold < 1 or not options.gate_sharpness > 0:
+        raise UsageError("--gate-threshold is between 0 and 1, --gate-sharpness above 0.")
     try:
         from crispdepth.training.export import export_run
     except ModuleNotFoundError as error:
         raise ImportError(
             f'Exporting needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
-    export_run(options.run, options.out, half=not options.full_precision)
+    export_run(
+        options.run,
+        options.out,
+        half=not options.full_precision,
+        gate_threshold=options.gate_threshold,
+        gate_sharpness=options.gate_sharpness,
+    )
     print(options.out)
     return ExitCode.OK

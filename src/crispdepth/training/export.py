@@ -9,7 +9,14 @@ from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.fit import BEST, CONFIG
 
 
-def export_run(run: Path, folder: Path, *, half: bool = True) -> None:
+def export_run(
+    run: Path,
+    folder: Path,
+    *,
+    half: bool = True,
+    gate_threshold: float = 0.5,
+    gate_sharpness: float = 1.0,
+) -> None:
     """Write the best weights of a run as a folder of weights (see `crispdepth.models.weights`).
 
     Its ``config.json`` says what was learned (``variant``, ``stage``), from what (``sources``), how
@@ -19,6 +26,7 @@ def export_run(run: Path, folder: Path, *, half: bool = True) -> None:
         run: folder of a training that was evaluated at least once.
         folder: made if need be.
         half: see `write_weights`.
+        gate_threshold, gate_sharpness: see `LayeredNet.calibrate_gate`.
 
     Raises:
         OSError: the run cannot be read, or the folder not written.
@@ -28,10 +36,12 @@ def export_run(run: Path, folder: Path, *, half: bool = True) -> None:
     preset = json.loads((run / CONFIG).read_text("utf-8"))["preset"]
     model = build(preset)
     facts = load_weights(run / BEST, model)
+    model.calibrate_gate(gate_threshold, gate_sharpness)
     about = {
         "variant": facts["objective"]["variant"],
         "stage": facts["samples"]["stage"],
         **{name: facts.pop(name) for name in ("step", "held_out", "sources")},
+        "gate": {"threshold": gate_threshold, "sharpness": gate_sharpness},
         "training": facts,
     }
     write_weights(model, preset, folder, half=half, about=about)

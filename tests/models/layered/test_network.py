@@ -136,6 +136,30 @@ def test_the_gate_reaches_both_ends_and_is_a_sigmoid_between() -> None:
     torch.testing.assert_close(expected, logit[between].sigmoid())
 
 
+def test_a_calibrated_gate_opens_at_the_threshold(tiny: LayeredNet, noise: Noise) -> None:
+    inputs = noise(2, (64, 64))
+    before = tiny(*inputs)
+    tiny.calibrate_gate(0.8, 3.0)
+    after = tiny(*inputs)
+    assert torch.equal(after.layer, before.layer)
+    expected = 3 * (before.gate_logit - torch.tensor(0.8).logit())
+    torch.testing.assert_close(after.gate_logit, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_gate_as_trained_is_no_other(tiny: LayeredNet, noise: Noise) -> None:
+    inputs = noise(1, (64, 64))
+    before = tiny(*inputs)
+    tiny.calibrate_gate(0.5, 1.0)
+    assert torch.equal(tiny(*inputs).gate_logit, before.gate_logit)
+
+
+def test_without_a_gate_there_is_nothing_to_calibrate(plain: LayeredNet, noise: Noise) -> None:
+    inputs = noise(1, (64, 64))
+    before = plain(*inputs)
+    plain.calibrate_gate(0.9, 4.0)
+    assert torch.equal(plain(*inputs).layer, before.layer)
+
+
 def test_the_border_of_the_gate_can_be_that_of_the_mask_to_the_pixel(
     tiny: LayeredNet, noise: Noise
 ) -> None:

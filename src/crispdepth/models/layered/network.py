@@ -6,6 +6,7 @@ low-level encoder keeps the detail of the input depth. Beyond the paper, where a
 it: a gate, a first estimate to correct, and detail to the pixel instead of the low-level encoder.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -114,6 +115,26 @@ class LayeredNet(nn.Module):
             # In the middle of the range no output is dead: ReLU passes every gradient on.
             layer = head.last.out_channels // (1 + gated)
             nn.init.constant_(head.last.bias[:layer], COMPLETER_RANGE / 2)
+
+    @torch.no_grad()
+    def calibrate_gate(self, threshold: float, sharpness: float) -> None:
+        """Make the gate, in place, open by half at another probability, and more steeply.
+
+        ``sigmoid(x)`` becomes ``sigmoid(sharpness * (x - logit(threshold)))``. It changes what is
+        risked, not what is known: the order of the pixels stays. Without a gate nothing happens.
+
+        Args:
+            threshold: in (0, 1); 0.5 as trained.
+            sharpness: above 0; 1 as trained.
+        """
+        if not self.gated:
+            return
+        last = self.head.last
+        assert last.bias is not None
+        gate = slice(last.out_channels // 2, None)  # behind the layer
+        last.bias[gate] -= math.log(threshold / (1 - threshold))
+        last.bias[gate] *= sharpness
+        last.weight[gate] *= sharpness
 
     def forward(self, inverse_depth: Tensor, rgb: Tensor, mask: Tensor) -> LayerOutput:
         """Complete one layer.
