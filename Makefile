@@ -4,22 +4,31 @@
 #   make test        style, types, layers and tests: what has to pass before a change is merged
 #   make test-slow   the tests that take long
 #   make bench       the numbers of the README; DATA=folder with rooms, settings and gqcnn
+#   make weights     train the shipped weights again, half a day on two cores; ASSETS=folder of
+#                    panoramas, PHOTOS=folder for textures, DEPTH_MODEL=file.onnx
 #   make clean       remove .venv and the demo
 #
 # Another Python: make clean, then make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 DATA ?=
+ASSETS ?=
+PHOTOS ?=
+DEPTH_MODEL ?=
 VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/parrots
 DEMO := demo
+TRAINING := training
+TRAIN = $(BIN)/crispdepth train layered --bf16 --boundary-weight 4 --hidden-weight 0.1 \
+	--data $(TRAINING)/rooms.pack $(TRAINING)/objects.pack
+GATE := --gate-threshold 0.5 --gate-sharpness 1
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
 
 # These would send an installation, or an import, to somewhere else than .venv.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test test-slow bench clean
+.PHONY: help demo test test-slow bench weights clean
 .DELETE_ON_ERROR:
 
 help:
@@ -53,6 +62,25 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/refine_speed.py
 	$(BIN)/python benchmarks/layered_speed.py
 	$(BIN)/python benchmarks/batch_memory.py
+
+# Every step continues where it was interrupted, and what is done is not done again.
+weights: $(VENV)/dev
+	for kind in rooms objects; do \
+		count=200; seed=11; test $$kind = rooms || { count=130; seed=12; }; \
+		$(BIN)/crispdepth synth $$kind -o $(TRAINING)/$$kind --count $$count --seed $$seed \
+			--size 400x300 --spp 4 $(if $(ASSETS),--assets "$(ASSETS)") \
+			$(if $(PHOTOS),--photos "$(PHOTOS)") && \
+		$(BIN)/crispdepth train pack $(TRAINING)/$$kind -o $(TRAINING)/$$kind.pack \
+			--longest 400 $(if $(DEPTH_MODEL),--depth-model "$(DEPTH_MODEL)") || exit 1; \
+	done
+	$(TRAIN) -o $(TRAINING)/stage1 --stage 1 --size 128 --steps 1500 --set real_edges=0
+	$(TRAIN) -o $(TRAINING)/stage2 --init $(TRAINING)/stage1 --size 128 --steps 6000 \
+		--set real_edges=0.4
+	$(TRAIN) -o $(TRAINING)/large --init $(TRAINING)/stage2 --size 256 --batch 4 --steps 2200 \
+		--lr 2e-4 --warmup 100 --caution 3 --set real_edges=0.5 real_rough=0.8
+	$(BIN)/crispdepth train export $(TRAINING)/large -o $(TRAINING)/layered-small $(GATE)
+	@echo "The weights: $(TRAINING)/layered-small; compare them with the shipped ones:"
+	@echo "  crispdepth bench refine FOLDER --weights new=$(TRAINING)/layered-small"
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -72,6 +72,14 @@ def test_unmeasured_pixels_have_no_influence() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_flat_maps_have_finite_answers() -> None:
+    flat = np.full(SIZE, 2, np.float32)
+    assert drift_of(flat, scene(), EVERYWHERE).correlation == pytest.approx(0, abs=1e-3)
+    for drift in (drift_of(flat, flat, EVERYWHERE), drift_of(scene(), flat, EVERYWHERE)):
+        assert np.isfinite([drift.gain, drift.offset]).all()
+        assert np.isfinite(drift.correlation)
+
+
 def test_noise_neither_turns_depth_over_nor_breaks_it() -> None:
     noise = np.random.default_rng(2).normal(0, 1, SIZE).astype(np.float32)
     drift = drift_of(scene() + 4 * noise, scene(), EVERYWHERE)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crispdepth.training.losses import (
     SCALES,
+    STAKES,
     Stencil,
     blend,
     depth_loss,
@@ -144,8 +145,14 @@ def test_the_gate_is_to_open_where_the_layer_is_nearer_to_the_truth() -> None:
     right = 60 * (nearer.to(torch.float64) - 0.5)
     assert gate_loss(right, layer, rough, target, ones(rough), tolerance=1.0) < 1e-6
     assert gate_loss(-right, layer, rough, target, ones(rough), tolerance=1.0) > 20
-    undecided = gate_loss(0 * right, layer, rough, target, some_valid(), tolerance=1.0)
-    assert undecided.item() == pytest.approx(math.log(2))
+
+
+def test_an_undecided_gate_loses_one_bit_by_what_is_at_stake() -> None:
+    target = noise(2)
+    for apart, counts in ((0.0, STAKES[0]), (STAKES[1] / 2, 0.5), (STAKES[1], 1.0), (3.0, 1.0)):
+        rough = target + apart  # all that the true layer gains
+        undecided = gate_loss(0 * rough, target, rough, target, some_valid(), tolerance=0.1)
+        assert undecided.item() == pytest.approx(counts * math.log(2))
 
 
 def test_a_true_layer_is_let_through_where_the_input_is_wrong() -> None:

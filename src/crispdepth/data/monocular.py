@@ -32,7 +32,7 @@ class Drift(NamedTuple):
 
     gain: Float32Map
     offset: Float32Map
-    correlation: float  # of the rough depth and the mapped truth, where that is known
+    correlation: float  # of the rough depth and the mapped truth, where that is known; flat: 0
 
 
 def drift_of(rough: Float32Map, true: Float32Map, valid: BoolMap) -> Drift:
@@ -74,6 +74,7 @@ def drift_of(rough: Float32Map, true: Float32Map, valid: BoolMap) -> Drift:
     residual = shrink(np.where(valid, rough - gain * true, np.float32(0)), small)
     offset = cv2.GaussianBlur(residual, (0, 0), sigma) / total
     offset = upsample(offset, (height, width))
-    mapped = gain * true + offset
-    correlation = float(np.corrcoef(mapped[valid], rough[valid])[0, 1])
-    return Drift(gain, offset, correlation)
+    pair = np.stack([(gain * true + offset)[valid], rough[valid]]).astype(np.float64)
+    pair -= pair.mean(axis=1, keepdims=True)
+    norm = float(np.sqrt((pair**2).sum(axis=1).prod()))
+    return Drift(gain, offset, float((pair[0] @ pair[1]) / norm) if norm else 0.0)
