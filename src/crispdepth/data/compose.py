@@ -41,6 +41,9 @@ class LayeredSample(NamedTuple):
     back: Float32Map  # D2*: the layer where the mask is 0
     front_valid: BoolMap  # where D1* is known
     back_valid: BoolMap  # where D2* is known
+    bend: (
+        Float32Map  # on one scale for the whole photo the truth is this much higher, see `drift_of`
+    )
 
 
 def compose(inside: Pixels, outside: Pixels, mask: Mask) -> Pixels:

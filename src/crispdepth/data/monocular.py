@@ -32,6 +32,7 @@ class Drift(NamedTuple):
 
     gain: Float32Map
     offset: Float32Map
+    bend: Float32Map  # what to add to the mapped truth to have it on one scale for the whole photo
     correlation: float  # of the rough depth and the mapped truth, where that is known; flat: 0
 
 
@@ -41,7 +42,8 @@ def drift_of(rough: Float32Map, true: Float32Map, valid: BoolMap) -> Drift:
     Networks bend whole scenes. Refining shall give the true edges and shapes without straightening
     those bends, so its target is the truth on the local scale of the rough depth: a guided filter
     (He et al., *Guided Image Filtering*, 2010) of the rough depth with the truth as its guide, in
-    windows so wide that edges, lost parts and misplaced small things do not decide.
+    windows so wide that edges, lost parts and misplaced small things do not decide. How much better
+    the photo as a whole becomes is told by ``bend``.
 
     Args:
         rough: (h, w) relative inverse depth, on any affine scale.
@@ -74,7 +76,9 @@ def drift_of(rough: Float32Map, true: Float32Map, valid: BoolMap) -> Drift:
     residual = shrink(np.where(valid, rough - gain * true, np.float32(0)), small)
     offset = cv2.GaussianBlur(residual, (0, 0), sigma) / total
     offset = upsample(offset, (height, width))
-    pair = np.stack([(gain * true + offset)[valid], rough[valid]]).astype(np.float64)
+    mapped = gain * true + offset
+    bend = np.where(valid, whole.apply(true).astype(np.float32) - mapped, np.float32(0))
+    pair = np.stack([mapped[valid], rough[valid]]).astype(np.float64)
     pair -= pair.mean(axis=1, keepdims=True)
     norm = float(np.sqrt((pair**2).sum(axis=1).prod()))
-    return Drift(gain, offset, float((pair[0] @ pair[1]) / norm) if norm else 0.0)
+    return Drift(gain, offset, bend, float((pair[0] @ pair[1]) / norm) if norm else 0.0)

@@ -136,8 +136,9 @@ class LayeredSampler:
             image = soften(image, inside.image, outside.image, mask, rng.uniform(0.3, 1))
         depth = compose(front, back, mask)
         values = mask.astype(np.float32)
+        straight = np.zeros_like(depth)
         sample = LayeredSample(
-            image, values, depth, depth, front, back, inside.valid, outside.valid
+            image, values, depth, depth, front, back, inside.valid, outside.valid, straight
         )
         return _Drawn(sample, kind)
 
@@ -160,9 +161,11 @@ class LayeredSampler:
             return None
         patch = self._patch(frame, square)
         depth = filled(patch)
-        rough = None
+        rough, bend = None, np.zeros_like(depth)
         if self.config.stage == 2 and rng.random() < self.config.real_rough:
-            rough, depth = self._as_a_network_saw_it(frame, square, depth)
+            seen = self._as_a_network_saw_it(frame, square, depth)
+            if seen is not None:
+                rough, depth, bend = seen
         inside = mask.astype(bool)
         sample = LayeredSample(
             patch.image,
@@ -171,6 +174,7 @@ class LayeredSampler:
             *(depth,) * 3,
             front_valid=patch.valid & inside,
             back_valid=patch.valid & ~inside,
+            bend=bend,
         )
         if rng.integers(2):
             sample = LayeredSample(*map(_mirrored, sample))
@@ -178,26 +182,26 @@ class LayeredSampler:
 
     def _as_a_network_saw_it(
         self, frame: RgbdFrame, square: Square, depth: Float32Map
-    ) -> tuple[Float32Map | None, Float32Map]:
-        """The rough depth of a square, and its true ``depth`` on the scale of that.
+    ) -> tuple[Float32Map, Float32Map, Float32Map] | None:
+        """The rough depth of a square, its true ``depth`` on the scale of that, and the bend.
 
-        None, and the depth as it is, if the frame has no rough depth, or a useless one.
+        None if the frame has no rough depth, or a useless one.
         """
         usable = frame.depth.usable
         if frame.rough is None or not usable.any() or not np.ptp(frame.rough):
-            return None, depth
+            return None
         rough = frame.rough * np.float32(COMPLETER_RANGE / np.ptp(frame.rough))
         nearest = np.float32(COMPLETER_RANGE) * frame.depth.values[usable].min()
         true = np.divide(nearest, frame.depth.values, out=np.zeros_like(rough), where=usable)
         drift = drift_of(rough, true, usable)
         if drift.correlation < MIN_CORRELATION:
-            return None, depth
+            return None
         size = self.config.size
-        gain, offset, rough = (
+        gain, offset, bend, rough = (
             cut(values, square, size, cv2.INTER_LINEAR)
-            for values in (drift.gain, drift.offset, rough)
+            for values in (drift.gain, drift.offset, drift.bend, rough)
         )
-        return rough, gain * depth + offset
+        return rough, gain * depth + offset, bend
 
     def _frame(self, rng: Rng) -> RgbdFrame:
         return self.frames[int(rng.integers(len(self.frames)))]
@@ -266,6 +270,7 @@ def _rescaled(
         composite=gain * sample.composite + offset,
         front=gain * sample.front + offset,
         back=gain * sample.back + offset,
+        bend=gain * sample.bend,
     )
 
 

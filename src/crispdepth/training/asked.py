@@ -24,6 +24,7 @@ class LayeredBatch(NamedTuple):
     back: Tensor
     front_valid: Tensor  # bool
     back_valid: Tensor  # bool
+    bend: Tensor
 
 
 class Task(NamedTuple):

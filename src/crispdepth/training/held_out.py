@@ -105,6 +105,7 @@ def _figures(totals: Mapping[str, float], counts: R3Counts) -> dict[str, float]:
 def _r3(refined_map: Tensor, batch: LayeredBatch) -> R3Counts:
     task = refined_task(batch)
     initial, final, target, valid = (
-        part.cpu().numpy() for part in (batch.rough, refined_map, task.target, task.valid)
+        part.cpu().numpy()
+        for part in (batch.rough, refined_map, task.target + batch.bend, task.valid)
     )
     return r3(initial, final, target, valid, R3_THRESHOLD)

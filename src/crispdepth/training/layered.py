@@ -169,10 +169,10 @@ class LayeredRecipe:
             losses["depth_refined"] = depth_loss(composite, task.target, weight)
             if self._objective.caution:
                 losses["harm"] = self._objective.caution * harm(
-                    composite, batch.rough, task.target, weight
+                    composite, batch.rough, task.target + batch.bend, weight
                 )
         if answers.logits is not None:
-            losses["gate"] = self._gate_loss(answers, batch.rough, tasks, weights)
+            losses["gate"] = self._gate_loss(answers, batch, tasks, weights)
         return {"loss": torch.stack([*losses.values()]).sum(), **losses}
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -180,12 +180,22 @@ class LayeredRecipe:
         return held_out_figures(model, self._held_out, self._objective, device)
 
     def _gate_loss(
-        self, answers: Answers, rough: Tensor, tasks: Sequence[Task], weights: Sequence[Tensor]
+        self,
+        answers: Answers,
+        batch: LayeredBatch,
+        tasks: Sequence[Task],
+        weights: Sequence[Tensor],
     ) -> Tensor:
+        # Layers follow the bends of rough depth, but whether they are better is judged without.
         assert answers.logits is not None
         losses = [
             gate_loss(
-                logit, layer, rough, task.target, weight, tolerance=self._objective.gate_tolerance
+                logit,
+                layer,
+                batch.rough,
+                task.target + batch.bend,
+                weight,
+                tolerance=self._objective.gate_tolerance,
             )
             for logit, layer, task, weight in zip(
                 answers.logits, answers.raw, tasks, weights, strict=True
