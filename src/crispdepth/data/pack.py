@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,7 @@ def open_pack(folder: str | Path) -> Sequence[RgbdFrame]:
         end = max(entry.start + sum(entry.lengths) for entry in entries)
         if (folder / PIXELS).stat().st_size != end:
             raise ValueError(f"{PIXELS} does not have the {end} bytes that {INDEX} tells of")
-        return LazyFrames(entries, _Reader(folder, bool(index["compact"])))
+        return LazyFrames(entries, _Reader(folder, bool(index["compact"])), attrgetter("name"))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"Cannot use the pack {folder}: {error}. Make it again.") from error
 

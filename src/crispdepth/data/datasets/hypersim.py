@@ -50,7 +50,7 @@ def open_hypersim(root: str | Path) -> Sequence[RgbdFrame]:
         FileNotFoundError: there is no frame below the folder.
     """
     pattern = "**/images/scene_cam_*_geometry_hdf5/frame.*.depth_meters.hdf5"
-    return LazyFrames(find_files(root, pattern, "Hypersim"), _read)
+    return LazyFrames(find_files(root, pattern, "Hypersim"), _read, _name)
 
 
 def planar_depth(distance: Float32Map, K: NDArray[np.float64]) -> Float32Map:
@@ -71,10 +71,20 @@ def tone_mapped(colour: NDArray[np.float32], surface: NDArray[np.bool_]) -> NDAr
     return np.rint(display * 255).astype(np.uint8)
 
 
+def _camera_and_frame(path: Path) -> tuple[str, str]:
+    """``cam_XX`` and ``frame.IIII``."""
+    camera = path.parent.name.removeprefix("scene_").removesuffix("_geometry_hdf5")
+    return camera, path.name.removesuffix(".depth_meters.hdf5")
+
+
+def _name(path: Path) -> str:
+    camera, frame = _camera_and_frame(path)
+    return f"{path.parents[2].name}/{camera}/{frame.removeprefix('frame.')}"
+
+
 def _read(path: Path) -> RgbdFrame:
     images, scene = path.parents[1:3]
-    camera = path.parent.name.removeprefix("scene_").removesuffix("_geometry_hdf5")
-    frame = path.name.removesuffix(".depth_meters.hdf5")
+    camera, frame = _camera_and_frame(path)
     number = frame.removeprefix("frame.")
     distance = _dataset(path).astype(np.float32)
     height, width = distance.shape
@@ -89,7 +99,7 @@ def _read(path: Path) -> RgbdFrame:
         image = tone_mapped(colour.astype(np.float32), np.isfinite(distance))
     ids = path.with_name(f"{frame}.semantic_instance.hdf5")
     return RgbdFrame(
-        name=f"{scene.name}/{camera}/{number}",
+        name=_name(path),
         image=image,
         depth=DepthMap(
             planar_depth(distance, K), "depth", "m", camera=camera_at(K, distance.shape, pose)
