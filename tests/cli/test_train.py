@@ -148,17 +148,23 @@ def test_a_training_is_exported(
     assert "nothing" in capsys.readouterr().err
 
 
-def test_interrupted_it_saves_and_the_same_command_goes_on(pack: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_saves_and_the_same_command_goes_on(
+    pack: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     options = ["--data", "pack", "-o", "out", "--steps", "300", *TINY, "--workers", "1"]
     command = [sys.executable, "-m", "crispdepth", "train", "layered", *options]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "step 2/300" in line:
-            os.kill(process.pid, signal.SIGINT)
+            os.killpg(process.pid, number)  # the workers get it, too
             break
     _, end = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED
+    assert "Error" not in end
     assert "of 300; to go on: crispdepth train layered --data pack -o out --steps 300" in end
     assert (tmp_path / "out/last.safetensors").is_file()
 
