@@ -11,7 +11,7 @@ from PIL import Image
 from trimesh.triangles import closest_point
 
 from crispdepth.data.render import choose_variant, use_mitsuba
-from crispdepth.data.scenes3d.assets import Assets
+from crispdepth.data.scenes3d.assets import Assets, load_assets
 from crispdepth.data.synth import SynthSettings, make_scene
 
 PATH = SynthSettings("rooms", seed=5, size=(36, 48), samples=1, frames=3, arrangement="path")
@@ -45,6 +45,25 @@ def test_a_scene_folder_has_everything_its_description_names(folder: Path) -> No
         metres = depth[depth > 0] * facts["depth_unit_m"]
         assert metres.min() >= facts["near"] - 1e-3
         assert metres.max() <= facts["far"] + 1e-3
+
+
+def test_a_scene_names_the_licences_of_what_it_is_made_of(folder: Path, tmp_path: Path) -> None:
+    invented = json.loads((folder / "scene.json").read_text())["asset_licences"]
+    assert invented == {"procedural": "CC0 1.0"}
+    for index in range(6):
+        trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / f"cube{index}.ply")
+    (tmp_path / "LICENSE").write_text("CC BY 4.0")
+    settings = replace(PATH, kind="objects", frames=1, arrangement="apart")
+    made = [
+        make_scene(tmp_path / "out", index, settings, load_assets(tmp_path, None))
+        for index in range(4)
+    ]
+    for scene in made:
+        facts = json.loads((scene / "scene.json").read_text())
+        used = {name for name in facts["instances"].values() if name.startswith("cube")}
+        files = facts["asset_licences"].keys() - {"procedural"}
+        assert files == {f"{tmp_path.name}/{name}.ply" for name in used}
+        assert {facts["asset_licences"][file] for file in files} <= {"CC BY 4.0 (LICENSE)"}
 
 
 def test_every_point_of_the_depth_lies_on_the_mesh(folder: Path) -> None:
