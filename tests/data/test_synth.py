@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -107,3 +108,22 @@ def test_what_a_killed_run_left_is_replaced(folder: Path, tmp_path: Path) -> Non
     made = make_scene(tmp_path, 0, settings, Assets())
     assert [path.name for path in tmp_path.iterdir()] == [made.name]
     assert picture(made / "images/0000.jpg").shape == (36, 48, 3)
+
+
+def test_scenes_of_objects_have_soft_masks_of_the_first(folder: Path, tmp_path: Path) -> None:
+    assert not (folder / "masks").exists()
+    settings = replace(PATH, kind="objects", arrangement="apart")
+    made = make_scene(tmp_path, 0, settings, Assets())
+    soft = 0
+    for index in range(PATH.frames):
+        mask = picture(made / f"masks/{index:04d}.png")
+        first = picture(made / f"instances/{index:04d}.png") == 1
+        assert mask.dtype == np.uint8
+        inside = cv2.erode(first.astype(np.uint8), np.ones((3, 3))) > 0
+        outside = cv2.dilate(first.astype(np.uint8), np.ones((3, 3))) == 0
+        assert (mask[inside] == 255).all()
+        assert (mask[outside] == 0).all()
+        assert first.any()
+        assert ((mask >= 128) == first).mean() > 0.97
+        soft += int(((mask > 0) & (mask < 255)).sum())
+    assert soft > 0

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from crispdepth.data.datasets.scene_json import SOFT_INSTANCE
 from crispdepth.data.develop import choose_film, develop
 from crispdepth.data.render import Renderer
 from crispdepth.data.scene_folder import Frame, write_scene_folder
@@ -63,6 +64,11 @@ def make_scene(folder: Path, index: int, settings: SynthSettings, assets: Assets
         Frame(camera, develop(rng, picture, film), *seen)
         for camera, picture, seen in zip(cameras, radiance, traced, strict=True)
     ]
+    if settings.kind == "objects":
+        frames = [
+            frame._replace(mask=renderer.coverage(frame.camera, frame.instances, SOFT_INSTANCE))
+            for frame in frames
+        ]
     facts = {
         "kind": settings.kind,
         "seed": settings.seed,
