@@ -108,7 +108,9 @@ def check_output(path: Path, suffixes: Sequence[str], options: LayeredOptions) -
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file", str(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder; make it first", str(path.parent))
+        raise FileNotFoundError(
+            errno.ENOENT, "there is no such folder; make it first", str(path.parent)
+        )
     if not path.exists():
         return
     read = [file for file in (options.source, options.depth, *options.mask) if file]
