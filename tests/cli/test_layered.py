@@ -161,6 +161,25 @@ def test_cloud_can_leave_flying_points_out(
     assert sizes[1] < sizes[0]
 
 
+def test_the_shares_of_flying_points_before_and_after_are_of_what_was_measured(
+    files: tuple[Path, Path, tuple[Path, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.load(files[1])
+    values[::2] = values[:, ::2] = np.nan  # no pixel has a neighbour: all of them fly
+    np.save(files[1], values)
+    assert cloud.run(CloudOptions(*files, out=tmp_path / "c.ply")) == 0
+    assert "100.00% of the points (100.00% before refinement)" in capsys.readouterr().err
+
+
+def test_novel_needs_no_depth_of_the_object(
+    files: tuple[Path, Path, tuple[Path, ...]], tmp_path: Path
+) -> None:
+    values = np.load(files[1])
+    values[np.asarray(Image.open(files[2][0])) > 0] = np.nan
+    np.save(files[1], values)
+    assert novel.run(NovelOptions(*files, out=tmp_path / "n.png")) == 0
+
+
 def test_novel_writes_clips_and_pictures(result: Path, tmp_path: Path) -> None:
     for suffix in (".mp4", ".gif", ".webp", ".png"):
         options = NovelOptions(result, seconds=0.2, fps=20, amount=8, out=tmp_path / f"n{suffix}")

@@ -131,12 +131,13 @@ def _reported(frames: "Iterable[Frame]", advance: Callable[[], object]) -> "Iter
 
 
 def _focus(found: LayeredInput, placement: "Placement") -> float:
-    """1 / z of what the first mask shows, else of the middle between near and far."""
+    """1 / z of what the first mask shows; if nothing, of the middle between near and far."""
     import numpy as np
 
     from crispdepth.tasks.bokeh import focus_on
 
-    if not found.layers:
+    shown = found.depth.usable & (found.layers[0].alpha >= 0.5) if found.layers else None
+    if shown is None or not shown.any():
         return (1 / placement.near + 1 / placement.far) / 2
     focus = np.array([[focus_on(found.depth, found.layers[0].alpha)]], np.float32)
     return float(placement.apply(focus)[0, 0])
