@@ -12,7 +12,7 @@ from crispdepth.cli import bokeh, cloud, novel
 from crispdepth.cli.bokeh import BokehOptions
 from crispdepth.cli.cloud import CloudOptions
 from crispdepth.cli.engine import EngineOptions
-from crispdepth.cli.errors import UsageError
+from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.layered import LayeredOptions, read_layered
 from crispdepth.cli.main import main
 from crispdepth.cli.novel import NovelOptions
@@ -161,6 +161,25 @@ def test_cloud_can_leave_flying_points_out(
     assert sizes[1] < sizes[0]
 
 
+def test_the_shares_of_flying_points_before_and_after_are_of_what_was_measured(
+    files: tuple[Path, Path, tuple[Path, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.load(files[1])
+    values[::2] = values[:, ::2] = np.nan  # no pixel has a neighbour: all of them fly
+    np.save(files[1], values)
+    assert cloud.run(CloudOptions(*files, out=tmp_path / "c.ply")) == 0
+    assert "100.00% of the points (100.00% before refinement)" in capsys.readouterr().err
+
+
+def test_novel_needs_no_depth_of_the_object(
+    files: tuple[Path, Path, tuple[Path, ...]], tmp_path: Path
+) -> None:
+    values = np.load(files[1])
+    values[np.asarray(Image.open(files[2][0])) > 0] = np.nan
+    np.save(files[1], values)
+    assert novel.run(NovelOptions(*files, out=tmp_path / "n.png")) == 0
+
+
 def test_novel_writes_clips_and_pictures(result: Path, tmp_path: Path) -> None:
     for suffix in (".mp4", ".gif", ".webp", ".png"):
         options = NovelOptions(result, seconds=0.2, fps=20, amount=8, out=tmp_path / f"n{suffix}")
@@ -191,6 +210,41 @@ def test_nothing_is_replaced_unasked(
     bokeh.run(BokehOptions(*files, out=out, overwrite=True))
     with pytest.raises(UsageError, match="one of the files that are read"):
         bokeh.run(BokehOptions(*files, out=files[0], overwrite=True))
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("bokeh", ["--aperture", "-1"], "--aperture is a percentage, from 0 to 100, got -1"),
+        ("bokeh", ["--aperture", "nan"], "--aperture is a percentage"),
+        ("bokeh", ["--highlights", "1"], "--highlights is from 0 to below 1"),
+        ("novel", ["--amount", "30"], "--amount is a percentage above 0, up to 20, got 30"),
+        ("novel", ["--at", "3"], "--at is from 0 to 1, got 3"),
+        ("novel", ["--fps", "200"], "--fps is above 0, up to 100"),
+        ("novel", ["--seconds", "nan"], "--seconds is above 0"),
+        ("novel", ["--seconds", "0.01"], "is not two frames"),
+        ("novel", ["--size", "8"], "--size is 16 pixels or more"),
+    ],
+)
+def test_options_out_of_range_are_usage_errors_in_the_users_units(
+    tmp_path: Path,
+    command: str,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "out.png")
+    assert main([command, str(tmp_path), *options, "-o", out]) == ExitCode.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing.png"  # would be missed first, if it were read
+    with pytest.raises(FileNotFoundError, match="no such folder; make it first"):
+        bokeh.run(BokehOptions(nothing, nothing, out=tmp_path / "absent/b.png"))
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(IsADirectoryError, match="name a file"):
+        bokeh.run(BokehOptions(nothing, nothing, out=tmp_path / "b.png", overwrite=True))
 
 
 def test_the_commands_take_their_flags_from_the_command_line(

@@ -189,12 +189,21 @@ def _broken_off() -> Iterator[RgbdFrame]:
 
 
 def test_a_pack_that_was_not_finished_is_none(tmp_path: Path) -> None:
-    pack_frames([make_frame()], tmp_path)
     with pytest.raises(OSError, match="unplugged"):
         pack_frames(_broken_off(), tmp_path)
     assert not is_pack(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no pack"):
         open_pack(tmp_path)
+
+
+def test_a_pack_stays_until_the_one_that_replaces_it_is_whole(tmp_path: Path) -> None:
+    pack_frames([make_frame(1)], tmp_path)
+    with pytest.raises(OSError, match="unplugged"):
+        pack_frames(_broken_off(), tmp_path)
+    with pytest.raises(ValueError, match="no frame to pack"):
+        pack_frames([], tmp_path)
+    assert [frame.name for frame in open_pack(tmp_path)] == ["scene/0001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [PIXELS, INDEX]
 
 
 def test_no_frames_make_no_pack(tmp_path: Path) -> None:

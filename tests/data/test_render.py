@@ -65,6 +65,27 @@ def test_depth_and_ids_are_those_of_the_plane_and_the_cube(renderer: Renderer) -
         assert (~wall & ~cube).any()
 
 
+def test_soft_coverage_is_the_share_of_each_pixel(renderer: Renderer) -> None:
+    view = camera()
+    _, ids = renderer.trace([view])[0]
+    mask = renderer.coverage(view, ids, 2)
+    half = 0.2 / 0.8 * view.K[0, 0]  # of the cube's front, in pixels
+    across, down = (
+        np.clip(np.minimum(k + 1, extent / 2 + half) - np.maximum(k, extent / 2 - half), 0, 1)
+        for extent, k in ((extent, np.arange(extent)) for extent in SIZE[::-1])
+    )
+    expected = 255 * down[:, None] * across
+    assert ((expected > 0) & (expected < 255)).any()
+    np.testing.assert_allclose(mask, expected, atol=255 / 16)
+    np.testing.assert_array_equal(mask[expected == 255], 255)
+    np.testing.assert_array_equal(mask[expected == 0], 0)
+    tilted = camera(0.3, (0.3, 1, 0.1))
+    _, ids = renderer.trace([tilted])[0]
+    mask = renderer.coverage(tilted, ids, 2)
+    assert mask.sum() / 255 == pytest.approx((ids == 2).sum(), rel=0.1)
+    assert ((mask >= 128) == (ids == 2)).mean() > 0.98
+
+
 def test_views_traced_together_are_those_traced_alone(renderer: Renderer) -> None:
     views = [camera(roll) for roll in (0.0, 0.2, 0.4)]
     for view, together in zip(views, renderer.trace(views), strict=True):

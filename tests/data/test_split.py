@@ -1,4 +1,4 @@
-"""Every frame is trained on or evaluated on, and none is both."""
+"""Every frame is trained on or evaluated on, and none is both; nor is a scene, if names tell it."""
 
 from pathlib import Path
 
@@ -31,6 +31,52 @@ def test_the_parts_are_the_whole_and_share_nothing(counts: list[int], share: flo
 def test_the_last_frames_of_each_dataset_are_held_out() -> None:
     _, test = hold_out([make("a", 20), make("b", 3)], 0.1)
     assert [frame.name for frame in test] == ["a/18", "a/19", "b/2"]
+
+
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=12), st.floats(0.01, 0.4))
+def test_no_scene_is_in_both_parts(counts: list[int], share: float) -> None:
+    frames = [frame for index, count in enumerate(counts) for frame in make(f"{index}", count)]
+    train, test = hold_out([frames], share)
+    scenes = [{frame.name.split("/")[0] for frame in part} for part in (train, test)]
+    if max(counts) <= 0.4 * len(frames) - share * len(frames):  # else one may be too large
+        assert scenes[0].isdisjoint(scenes[1])
+    assert len(test) >= max(1, round(share * len(frames)))
+    assert len(train) > 0
+
+
+def test_whole_scenes_are_held_out_even_if_they_are_more_than_was_asked_for() -> None:
+    _, test = hold_out([make("a", 6) + make("b", 6) + make("c", 6)], 0.05)
+    assert [frame.name for frame in test] == [f"c/{index}" for index in range(6)]
+
+
+def test_a_scene_that_is_most_of_a_dataset_is_divided_by_its_next_part() -> None:
+    cameras = make("a/cam_00", 4) + make("a/cam_01", 3) + make("a/cam_02", 3)
+    train, test = hold_out([cameras], 0.05)
+    assert {frame.name.split("/")[1] for frame in test} == {"cam_02"}
+    assert len(train) == 7
+
+
+def test_a_scene_that_comes_twice_is_on_one_side() -> None:
+    train, test = hold_out([make("a", 3) + make("b", 3) + make("c", 3) + make("b", 1)], 0.1)
+    assert {frame.name[0] for frame in test}.isdisjoint(frame.name[0] for frame in train)
+    same = [*make("a", 1) * 5]
+    assert [len(part) for part in hold_out([same], 0.4)] == [3, 2]
+
+
+def test_something_is_left_to_train_on() -> None:
+    assert [len(part) for part in hold_out([make("a", 2)], 0.99)] == [1, 1]
+
+
+def test_scenes_of_a_pack_are_told_without_reading_its_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_frames(make("a", 3) + make("b", 3) + make("c", 3), tmp_path)
+    frames = open_frames(tmp_path, "rendered")
+    with monkeypatch.context() as patch:
+        patch.setattr("crispdepth.data.pack._frame", None)
+        train, test = hold_out([frames], 0.1)
+    assert [frame.name for frame in test] == ["c/0", "c/1", "c/2"]
+    assert len(train) == 6
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -11,7 +12,7 @@ from PIL import Image
 from trimesh.triangles import closest_point
 
 from crispdepth.data.render import choose_variant, use_mitsuba
-from crispdepth.data.scenes3d.assets import Assets
+from crispdepth.data.scenes3d.assets import Assets, load_assets
 from crispdepth.data.synth import SynthSettings, make_scene
 
 PATH = SynthSettings("rooms", seed=5, size=(36, 48), samples=1, frames=3, arrangement="path")
@@ -45,6 +46,25 @@ def test_a_scene_folder_has_everything_its_description_names(folder: Path) -> No
         metres = depth[depth > 0] * facts["depth_unit_m"]
         assert metres.min() >= facts["near"] - 1e-3
         assert metres.max() <= facts["far"] + 1e-3
+
+
+def test_a_scene_names_the_licences_of_what_it_is_made_of(folder: Path, tmp_path: Path) -> None:
+    invented = json.loads((folder / "scene.json").read_text())["asset_licences"]
+    assert invented == {"procedural": "CC0 1.0"}
+    for index in range(6):
+        trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / f"cube{index}.ply")
+    (tmp_path / "LICENSE").write_text("CC BY 4.0")
+    settings = replace(PATH, kind="objects", frames=1, arrangement="apart")
+    made = [
+        make_scene(tmp_path / "out", index, settings, load_assets(tmp_path, None))
+        for index in range(4)
+    ]
+    for scene in made:
+        facts = json.loads((scene / "scene.json").read_text())
+        used = {name for name in facts["instances"].values() if name.startswith("cube")}
+        files = facts["asset_licences"].keys() - {"procedural"}
+        assert files == {f"{tmp_path.name}/{name}.ply" for name in used}
+        assert {facts["asset_licences"][file] for file in files} <= {"CC BY 4.0 (LICENSE)"}
 
 
 def test_every_point_of_the_depth_lies_on_the_mesh(folder: Path) -> None:
@@ -88,3 +108,22 @@ def test_what_a_killed_run_left_is_replaced(folder: Path, tmp_path: Path) -> Non
     made = make_scene(tmp_path, 0, settings, Assets())
     assert [path.name for path in tmp_path.iterdir()] == [made.name]
     assert picture(made / "images/0000.jpg").shape == (36, 48, 3)
+
+
+def test_scenes_of_objects_have_soft_masks_of_the_first(folder: Path, tmp_path: Path) -> None:
+    assert not (folder / "masks").exists()
+    settings = replace(PATH, kind="objects", arrangement="apart")
+    made = make_scene(tmp_path, 0, settings, Assets())
+    soft = 0
+    for index in range(PATH.frames):
+        mask = picture(made / f"masks/{index:04d}.png")
+        first = picture(made / f"instances/{index:04d}.png") == 1
+        assert mask.dtype == np.uint8
+        inside = cv2.erode(first.astype(np.uint8), np.ones((3, 3))) > 0
+        outside = cv2.dilate(first.astype(np.uint8), np.ones((3, 3))) == 0
+        assert (mask[inside] == 255).all()
+        assert (mask[outside] == 0).all()
+        assert first.any()
+        assert ((mask >= 128) == first).mean() > 0.97
+        soft += int(((mask > 0) & (mask < 255)).sum())
+    assert soft > 0

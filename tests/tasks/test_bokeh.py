@@ -98,6 +98,7 @@ def test_the_blur_grows_linearly_with_inverse_depth() -> None:
         image[30, 36] = 255
         depth = DepthMap(np.full(SIZE, wall, np.float32), "inverse_depth")
         light = linear_from_srgb(render_bokeh(image, depth, [], BokehConfig(2, 3)))[..., 0]
+        assert light.sum() == pytest.approx(1, rel=0.05)  # to bytes, that is: none of it is lost
         return float(np.sqrt((light > light.max() / 2).sum() / np.pi))
 
     assert radius(1) == pytest.approx(3, abs=0.3)

@@ -182,6 +182,14 @@ def test_a_baseline_has_nothing_hidden(sampler: Sampler) -> None:
     assert "other" in held_out_figures(Keeper(), draw(sampler()), LayeredObjective(), CPU)
 
 
+def test_samples_without_a_measurement_cannot_be_evaluated_on(sampler: Sampler) -> None:
+    sample = draw(sampler(), count=1)[0]
+    unknown = np.zeros_like(sample.front_valid)
+    blind = sample._replace(front_valid=unknown, back_valid=unknown)
+    with pytest.raises(ValueError, match="In the 1 held-out samples no depth was measured"):
+        held_out_figures(Keeper(), [blind], LayeredObjective(), CPU)
+
+
 def test_a_baseline_has_no_stage_1() -> None:
     with pytest.raises(ValueError, match="direct-composite has none: train it with stage 2"):
         LayeredTraining(

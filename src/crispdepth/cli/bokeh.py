@@ -50,6 +50,10 @@ def run(options: BokehOptions) -> int:
     check_output(options.out, SUFFIXES, options)
     if options.focus is not None and options.focus_depth is not None:
         raise UsageError("Give --focus or --focus-depth, not both.")
+    if not 0 <= options.aperture <= 100:
+        raise UsageError(f"--aperture is a percentage, from 0 to 100, got {options.aperture:g}.")
+    if not 0 <= options.highlights < 1:
+        raise UsageError(f"--highlights is from 0 to below 1, got {options.highlights:g}.")
     point = None if options.focus is None else _point(options.focus)
 
     from crispdepth.geometry.depth import inverse_depth

@@ -65,7 +65,8 @@ def run(options: CloudOptions) -> int:
     before = ""
     if found.initial is not None:
         rough = placement.apply(inverse_depth(found.initial))
-        share = flying_pixels(rough, found.initial.usable, camera).mean()
+        usable = found.initial.usable
+        share = flying_pixels(rough, usable, camera)[usable].mean()
         before = f" ({share:.2%} before refinement)"
     terminal.say(f"flying pixels: {cloud.flying.mean():.2%} of the points{before}")
     kept = ~cloud.flying if options.drop_flying else slice(None)

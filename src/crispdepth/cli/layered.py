@@ -101,10 +101,16 @@ def check_output(path: Path, suffixes: Sequence[str], options: LayeredOptions) -
 
     Raises:
         UsageError: another suffix, or the file is one that is read.
-        OSError: it exists and shall not be replaced.
+        OSError: it exists and shall not be replaced, it is a folder, or its own does not exist.
     """
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"-o {path}: the name must end in {', '.join(suffixes)}.")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "there is no such folder; make it first", str(path.parent)
+        )
     if not path.exists():
         return
     read = [file for file in (options.source, options.depth, *options.mask) if file]

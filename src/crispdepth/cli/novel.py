@@ -74,11 +74,7 @@ def run(options: NovelOptions) -> int:
         OSError, ValueError: a file cannot be read or written, or is not what it should be.
     """
     check_output(options.out, CLIPS + PICTURES, options)
-    count = round(options.seconds * options.fps)
-    if count < 2:
-        raise UsageError(f"--seconds {options.seconds:g} --fps {options.fps:g} is not two frames.")
-    if options.size < 16:
-        raise UsageError(f"--size {options.size}: frames have at least 16 pixels.")
+    count = _count(options)
 
     from crispdepth.geometry.backproject import place
     from crispdepth.io.clips import write_clip
@@ -107,6 +103,27 @@ def run(options: NovelOptions) -> int:
     return ExitCode.OK
 
 
+def _count(options: NovelOptions) -> int:
+    """How many cameras the path has.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+    for value, allowed, words in (
+        (options.amount, 0 < options.amount <= 20, "--amount is a percentage above 0, up to 20"),
+        (options.at, 0 <= options.at <= 1, "--at is from 0 to 1"),
+        (options.size, options.size >= 16, "--size is 16 pixels or more"),
+        (options.fps, 0 < options.fps <= 100, "--fps is above 0, up to 100"),
+        (options.seconds, 0 < options.seconds <= 600, "--seconds is above 0, up to 600"),
+    ):
+        if not allowed:
+            raise UsageError(f"{words}, got {value:g}.")
+    count = round(options.seconds * options.fps)
+    if count < 2:
+        raise UsageError(f"--seconds {options.seconds:g} --fps {options.fps:g} is not two frames.")
+    return count
+
+
 def _reported(frames: "Iterable[Frame]", advance: Callable[[], object]) -> "Iterator[Frame]":
     for frame in frames:
         yield frame
@@ -114,12 +131,13 @@ def _reported(frames: "Iterable[Frame]", advance: Callable[[], object]) -> "Iter
 
 
 def _focus(found: LayeredInput, placement: "Placement") -> float:
-    """1 / z of what the first mask shows, else of the middle between near and far."""
+    """1 / z of what the first mask shows; if nothing, of the middle between near and far."""
     import numpy as np
 
     from crispdepth.tasks.bokeh import focus_on
 
-    if not found.layers:
+    shown = found.depth.usable & (found.layers[0].alpha >= 0.5) if found.layers else None
+    if shown is None or not shown.any():
         return (1 / placement.near + 1 / placement.far) / 2
     focus = np.array([[focus_on(found.depth, found.layers[0].alpha)]], np.float32)
     return float(placement.apply(focus)[0, 0])

@@ -65,7 +65,7 @@ def run(options: PackOptions) -> int:
         raise UsageError("Name at least one folder: crispdepth train pack FOLDER -o PACK")
     if options.every < 1 or options.longest < 1:
         raise UsageError("--every and --longest must be 1 or more.")
-    if options.out in options.data:
+    if options.out.resolve() in {folder.resolve() for folder in options.data}:
         raise UsageError(f"-o {options.out} is one of the folders that are read; name another.")
     if options.depth_model_input and not options.depth_model:
         raise UsageError("--depth-model-input is for the file of a --depth-model.")

@@ -74,7 +74,7 @@ class TrainOptions:
     """Meshes (GLB, glTF, OBJ, PLY) whose silhouettes are masks of objects too."""
 
     held_out: float = 0.05
-    """Share of each dataset, its last frames, to evaluate on."""
+    """Share of each dataset, its last scenes, to evaluate on: as many whole ones as that takes."""
 
     perturb: Literal["mixture", "paper"] = "mixture"
     """The errors of the rough depth in stage 2: the paper's, or those and more."""

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def pack_frames(
     longest: int | None = None,
     compact: bool = False,
 ) -> None:
-    """Write frames into a pack; one that is there is replaced.
+    """Write frames into a pack; one that is there is replaced when all frames are read.
 
     Photos and ids are kept exactly (photos of a compact pack as JPEG of quality 95), depth to
     1/65535 of the largest inverse depth of its frame, which is also the smallest that is stored,
@@ -75,7 +76,6 @@ def pack_frames(
         raise ValueError(f"longest must be 1 or more pixels, got {longest}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)  # without it there is no pack, should this be stopped
     entries: list[Entry] = []
     with atomic_path(folder / PIXELS) as temporary, temporary.open("wb") as file:
         for frame in frames:
@@ -87,6 +87,7 @@ def pack_frames(
             entries.append(entry._replace(lengths=tuple(len(part) for part in parts)))
         if not entries:
             raise ValueError("There is no frame to pack; check the dataset folder.")
+        (folder / INDEX).unlink(missing_ok=True)  # the old one does not fit the new pixels
     index = {"version": VERSION, "compact": compact, "byte_order": sys.byteorder}
     write_text(folder / INDEX, json.dumps({**index, "frames": entries}))
 
@@ -111,7 +112,7 @@ def open_pack(folder: str | Path) -> Sequence[RgbdFrame]:
         end = max(entry.start + sum(entry.lengths) for entry in entries)
         if (folder / PIXELS).stat().st_size != end:
             raise ValueError(f"{PIXELS} does not have the {end} bytes that {INDEX} tells of")
-        return LazyFrames(entries, _Reader(folder, bool(index["compact"])))
+        return LazyFrames(entries, _Reader(folder, bool(index["compact"])), attrgetter("name"))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"Cannot use the pack {folder}: {error}. Make it again.") from error
 

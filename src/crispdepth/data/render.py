@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,8 @@ from crispdepth.data.scenes3d.shapes import Array, Mesh, rotation
 
 MAX_DEPTH = 3  # segments of a light path: one bounce of indirect light
 GUIDE_SAMPLES = 4  # per pixel, of the pictures that guide the denoiser
+COVERAGE_RAYS = 16  # a side, through each pixel of a border
+COVERAGE_PIXELS = 2048  # of a border at once, to bound memory
 MIN_LLVM = 17  # Dr.Jit needs intrinsics that older ones do not know
 LLVM_FOLDERS = (
     "usr/lib",
@@ -133,6 +136,33 @@ class Renderer:
             )
             start += len(way)
         return traced
+
+    def coverage(
+        self, camera: Camera, instances: NDArray[np.int32], instance: int
+    ) -> NDArray[np.uint8]:
+        """How much of each pixel (h, w) an instance covers, 255 for all of it.
+
+        Pixels beside one of the other side are counted out by `COVERAGE_RAYS` squared rays. What
+        is so thin that it is seen through no pixel's centre is missed.
+
+        Args:
+            camera: of the view.
+            instances: (h, w), what `trace` sees through the pixels' centres.
+            instance: its id.
+        """
+        inside = (instances == instance).astype(np.uint8)
+        border = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        rows, columns = np.nonzero(border)
+        steps = (np.arange(COVERAGE_RAYS) + 0.5) / COVERAGE_RAYS
+        down, across = (grid.ravel() for grid in np.meshgrid(steps, steps, indexing="ij"))
+        mask: NDArray[np.uint8] = 255 * inside
+        for start in range(0, len(rows), COVERAGE_PIXELS):
+            y, x = (at[start : start + COVERAGE_PIXELS, None] for at in (rows, columns))
+            eye, ways = camera.rays_through((x + across).ravel(), (y + down).ravel())
+            _, ids = self._cast(np.broadcast_to(eye, ways.shape), ways)
+            share = (ids == instance).reshape(len(y), -1).mean(axis=1)
+            mask[y[:, 0], x[:, 0]] = np.rint(255 * share)
+        return mask
 
     def _cast(self, origins: Array, ways: Array) -> tuple[Array, NDArray[np.int32]]:
         """Distances (n,), inf without a hit, and instance ids (n,) along rays (n, 3)."""

@@ -25,6 +25,7 @@ class Frame(NamedTuple):
     photo: NDArray[np.uint8]  # (h, w, 3), sRGB
     depth: NDArray[np.float32]  # (h, w) z-depth, metres; 0 = no surface
     instances: NDArray[np.int32]  # (h, w), at most 255; 0 = none or structure
+    mask: NDArray[np.uint8] | None = None  # (h, w), soft coverage of instance 1
 
 
 def write_scene_folder(
@@ -34,11 +35,13 @@ def write_scene_folder(
     names: Mapping[int, str],
     facts: Mapping[str, object],
 ) -> None:
-    """Write photos, depth, ids, mesh and ``scene.json``; the folder appears when it is complete.
+    """Write photos, depth, ids, masks if there are any, mesh and ``scene.json``.
+
+    The folder appears when it is complete.
 
     Args:
         path: the folder; it does not exist.
-        frames: of one size and one K.
+        frames: of one size and one K, all with a mask or none.
         mesh: every surface, world axes (z up), metres.
         names: what each instance id is.
         facts: JSON values that are added to ``scene.json``.
@@ -49,7 +52,7 @@ def write_scene_folder(
     # One name for each scene: what a killed run left of it is replaced.
     partial = path.with_name(f"{TEMP_PREFIX}{path.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    for part in ("images", "depth", "instances"):
+    for part in ("images", "depth", "instances", "masks")[: 3 + (frames[0].mask is not None)]:
         (partial / part).mkdir(parents=True)
     seen = np.concatenate([frame.depth[frame.depth > 0] for frame in frames])
     near, far = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 0.0)
@@ -60,6 +63,8 @@ def write_scene_folder(
         write_image(partial / "depth" / f"{index:04d}.png", counts)
         ids = frame.instances.astype(np.uint8)
         write_image(partial / "instances" / f"{index:04d}.png", ids)
+        if frame.mask is not None:
+            write_image(partial / "masks" / f"{index:04d}.png", frame.mask)
     _write_mesh(partial / "mesh.ply", mesh)
     camera = frames[0].camera
     height, width = camera.size

@@ -6,10 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from crispdepth.data.datasets.scene_json import SOFT_INSTANCE
 from crispdepth.data.develop import choose_film, develop
 from crispdepth.data.render import Renderer
 from crispdepth.data.scene_folder import Frame, write_scene_folder
 from crispdepth.data.scenes3d.assets import Assets
+from crispdepth.data.scenes3d.licences import OWN
 from crispdepth.data.scenes3d.room import draw_room
 from crispdepth.data.scenes3d.tabletop import draw_tabletop
 from crispdepth.data.scenes3d.views import Arrangement, choose_views
@@ -45,6 +47,7 @@ def make_scene(folder: Path, index: int, settings: SynthSettings, assets: Assets
         OSError: it cannot be written.
     """
     rng = np.random.default_rng([settings.seed, index, settings.kind == "rooms"])
+    assets, taken = assets.watched()
     scene = (draw_room if settings.kind == "rooms" else draw_tabletop)(rng, assets)
     renderer = Renderer(scene)
     cameras = choose_views(
@@ -61,6 +64,11 @@ def make_scene(folder: Path, index: int, settings: SynthSettings, assets: Assets
         Frame(camera, develop(rng, picture, film), *seen)
         for camera, picture, seen in zip(cameras, radiance, traced, strict=True)
     ]
+    if settings.kind == "objects":
+        frames = [
+            frame._replace(mask=renderer.coverage(frame.camera, frame.instances, SOFT_INSTANCE))
+            for frame in frames
+        ]
     facts = {
         "kind": settings.kind,
         "seed": settings.seed,
@@ -68,6 +76,9 @@ def make_scene(folder: Path, index: int, settings: SynthSettings, assets: Assets
         "spp": settings.samples,
         "exposure": film.exposure,
         "variant": renderer.variant,
+        # Also of a thing for which there was no room: its shape may have decided where others are.
+        "asset_licences": {"procedural": OWN}
+        | {name: assets.licences[name] for name in sorted(taken)},
     }
     mesh, _ = scene.whole()
     path = folder / scene_name(settings.kind, index)

@@ -21,7 +21,9 @@ Frame = NDArray[np.uint8]  # (h, w, 3), sRGB
 
 
 def write_clip(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
-    """Write a clip, atomically, one frame at a time; GIF and WebP repeat for ever.
+    """Write a clip, atomically; GIF and WebP repeat for ever.
+
+    Frames of MP4 are written one at a time; those of the others are in memory together.
 
     MP4 needs even sizes: an odd last row or column is left out.
 

@@ -78,6 +78,8 @@ def focus_at(depth: DepthMap, x: float, y: float) -> float:
     height, width = depth.size
     if not (0 <= x < width and 0 <= y < height):
         raise ValueError(f"The focus {x:g},{y:g} is outside the photo of {width} x {height}.")
+    if depth.usable[int(y), int(x)]:
+        return float(inverse_depth(depth)[int(y), int(x)])
     rows, columns = np.nonzero(depth.usable)
     if not rows.size:
         raise ValueError("The depth map has no valid pixel to focus on.")

@@ -8,8 +8,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -184,8 +184,17 @@ class _Session:
 
     def run_steps(self, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Progress:
         """Take the steps that are left, or as many as there are until ``stop`` says True."""
+        with closing(self._batches()) as batches:  # whatever happens, the workers end
+            return self._run_steps(batches, report, stop)
+
+    def _run_steps(
+        self,
+        batches: Iterable[Any],
+        report: Callable[[Progress], None],
+        stop: Callable[[], bool],
+    ) -> Progress:
         config, progress = self.config, self._progress({}, {})
-        for batch in self._batches():
+        for batch in batches:
             self._take_step(batch)
             ends = self.step == config.steps
             reports = ends or self.step % REPORT_EVERY == 0
@@ -210,7 +219,7 @@ class _Session:
                 break
         return progress
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> Generator[Any, None, None]:
         """The batches of the steps that are left, on the device."""
         loader: DataLoader[Any] = DataLoader(
             self.recipe.dataset(),
@@ -354,7 +363,10 @@ def _running_mean(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 
 def _start_worker(index: int) -> None:
-    """Ctrl-C is for the training process, which ends its workers when it has saved."""
+    """Signals, which a whole group of processes may get, are for the training process.
+
+    It ends its workers when it has saved; should it die, they notice and end themselves.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)  # one core per worker

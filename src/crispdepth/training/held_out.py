@@ -50,6 +50,9 @@ def held_out_figures(
         samples: of one size.
         objective: what the model learns.
         device: where to compute.
+
+    Raises:
+        ValueError: nothing was measured where the figures are taken.
     """
     totals: dict[str, float] = {}
     counts = R3Counts()
@@ -61,6 +64,11 @@ def held_out_figures(
         for name, value in _sums(answers, batch, tasks, objective.gate_tolerance).items():
             totals[name] = totals.get(name, 0.0) + float(value)
         counts += _r3(refined(answers.layers, batch), batch)
+    if not (totals.get("band_pixels") and totals.get("own_pixels")):
+        raise ValueError(
+            f"In the {len(samples)} held-out samples no depth was measured along a mask, or none "
+            "elsewhere: hold out other frames, or more."
+        )
     return _figures(totals, counts)
 
 

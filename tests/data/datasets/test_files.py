@@ -36,7 +36,7 @@ def test_a_frame_is_read_only_when_it_is_asked_for() -> None:
         seen.append(key)
         return frame(key)
 
-    frames = LazyFrames((10, 20, 30), read)
+    frames = LazyFrames((10, 20, 30), read, str)
     assert (len(frames), frames[1:].keys, seen) == (3, (20, 30), [])
     assert frames[-1].name == "30"
     assert [f.name for f in frames[::2]] == ["10", "30"]
@@ -46,7 +46,7 @@ def test_a_frame_is_read_only_when_it_is_asked_for() -> None:
 
 
 def test_frames_can_be_sent_to_another_process() -> None:
-    sent = pickle.loads(pickle.dumps(LazyFrames((1, 2), frame)))
+    sent = pickle.loads(pickle.dumps(LazyFrames((1, 2), frame, str)))
     np.testing.assert_array_equal(sent[1].image, 2)
 
 

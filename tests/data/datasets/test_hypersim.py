@@ -126,3 +126,67 @@ def test_a_frame_without_pose_and_a_scene_without_unit_are_named(
     save(scene / "_detail/metadata_scene.csv", "parameter_name,parameter_value\n")
     with pytest.raises(ValueError, match=r"metadata_scene\.csv should state meters_per_asset"):
         open_hypersim(scene)[0]
+
+
+# Columns and rows of the authors' table, most columns left out; the second lens is tilted, shifted
+# and wider.
+TABLE = """scene_name,camera_physical_fov,settings_output_img_width,settings_output_img_height,\
+M_cam_from_uv_00,M_cam_from_uv_01,M_cam_from_uv_02,M_cam_from_uv_10,M_cam_from_uv_11,\
+M_cam_from_uv_12,M_cam_from_uv_20,M_cam_from_uv_21,M_cam_from_uv_22,M_proj_00
+ai_001_001,1.0471975511965976,1024.0,768.0,\
+0.5773502691896257,0.0,0.0,0.0,0.4330127018922193,0.0,0.0,0.0,-1.0,1.7320508075688774
+ai_001_002,1.2,1024.0,768.0,0.66,0.01,0.05,-0.02,0.51,-0.12,0.015,0.11,-0.97,1.5
+"""
+TILTED = np.array([[0.66, 0.01, 0.05], [-0.02, 0.51, -0.12], [0.015, 0.11, -0.97]])
+
+
+def through_a_tilted_lens() -> NDArray[np.float64]:
+    """(h, w, 3) rays through the pixels' centres in the dataset's axes, of any length."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    uv = np.stack([2 * u / WIDTH - 1, 1 - 2 * v / HEIGHT, np.ones(SIZE)], -1)
+    return np.asarray(uv @ TILTED.T)
+
+
+def test_a_point_comes_back_from_every_pixel_of_a_tilted_lens(tmp_path: Path, save: Save) -> None:
+    scene = write(tmp_path / "scenes", save, np.ones(SIZE), frames=(1,))
+    save(tmp_path / "metadata_camera_parameters.csv", TABLE)
+    rays = through_a_tilted_lens()
+    # Distances of a slanted plane ahead, normal . point = 1.
+    t = 1 / (rays @ [0.02, 0.05, -0.4])
+    distance = np.linalg.norm(rays, axis=-1) * t
+    file = next(scene.rglob("*.depth_meters.hdf5"))
+    file.unlink()
+    save(file, distance.astype(np.float32))
+    (frame,) = open_hypersim(scene)
+    camera = frame.depth.camera
+    assert camera is not None
+    assert np.array_equal(camera.K, np.triu(camera.K))
+    v, u = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    seen = np.stack([u, v, np.ones(SIZE)], -1) * frame.depth.values[..., None]
+    points = seen @ np.linalg.inv(camera.K).T - camera.cam_from_world[:3, 3]
+    expected = (rays * t[..., None]) @ TURNED.T + POSITION * METRES_PER_UNIT
+    np.testing.assert_allclose(points @ camera.cam_from_world[:3, :3], expected, atol=1e-5)
+    inverse = 1 / frame.depth.values  # of a plane it is linear
+    np.testing.assert_allclose(np.diff(inverse, 2, axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.diff(inverse, 2, axis=1), 0, atol=1e-6)
+
+
+def test_scenes_of_the_standard_lens_and_unlisted_ones_see_sixty_degrees(
+    tmp_path: Path, save: Save
+) -> None:
+    scene = write(tmp_path, save, np.ones(SIZE))
+    save(tmp_path / "metadata_camera_parameters.csv", TABLE)
+    expected = np.array([[FOCAL_PX, 0, WIDTH / 2], [0, FOCAL_PX, HEIGHT / 2], [0, 0, 1]])
+    for name in ("ai_001_001", "ai_009_009"):
+        scene = scene.rename(tmp_path / name)
+        (frame,) = open_hypersim(tmp_path)
+        assert frame.depth.camera is not None
+        np.testing.assert_allclose(frame.depth.camera.K, expected, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(frame.depth.camera.cam_from_world[:3, :3], np.diag([1, -1, -1]))
+
+
+def test_a_damaged_table_is_named(tmp_path: Path, save: Save) -> None:
+    write(tmp_path, save, np.ones(SIZE))
+    table = save(tmp_path / "metadata_camera_parameters.csv", TABLE.replace("_cam_", "_"))
+    with pytest.raises(ValueError, match=rf"{table.name} should give scene_name"):
+        open_hypersim(tmp_path)

@@ -88,3 +88,24 @@ def test_a_folder_without_anything_usable_is_an_error(tmp_path: Path) -> None:
         load_assets(tmp_path, None)
     with pytest.raises(ValueError, match="no photo"):
         load_assets(None, tmp_path)
+
+
+def test_every_file_has_a_licence_and_is_noted_when_it_is_taken_out(tmp_path: Path) -> None:
+    models, photos = tmp_path / "models", tmp_path / "photos"
+    (models / "free").mkdir(parents=True)
+    photos.mkdir()
+    trimesh.creation.box((0.1, 0.1, 0.1)).export(models / "free/cube.ply")
+    trimesh.creation.box((1, 1, 1)).export(models / "wardrobe.ply")
+    (models / "free/LICENSE").write_text("CC0 1.0")
+    Image.new("RGB", (8, 8)).save(photos / "wall.png")
+    assets = load_assets(models, photos)
+    assert assets.licences == {
+        "models/free/cube.ply": "CC0 1.0 (free/LICENSE)",
+        "models/wardrobe.ply": "unknown: see wardrobe.ply",
+        "photos/wall.png": "unknown: see wall.png",
+    }
+    watched, taken = assets.watched()
+    assert (len(watched.small), len(watched.large), taken) == (1, 1, set())
+    assert watched.large[0] is assets.large[0]
+    assert watched.photos[0] is assets.photos[0]
+    assert taken == {"models/wardrobe.ply", "photos/wall.png"}

@@ -4,7 +4,7 @@ import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -25,11 +25,12 @@ Key = TypeVar("Key")
 class LazyFrames(Sequence[RgbdFrame], Generic[Key]):
     """Frames that are read anew each time they are asked for; a slice is a view of the same kind.
 
-    With a module's function as ``read`` it can be sent to other processes.
+    With functions of a module as ``read`` and ``name`` it can be sent to other processes.
     """
 
     keys: tuple[Key, ...]
     read: Callable[[Key], RgbdFrame]
+    name: Callable[[Key], str]  # what the frame will be called, without reading it
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -40,7 +41,7 @@ class LazyFrames(Sequence[RgbdFrame], Generic[Key]):
     def __getitem__(self, index: slice) -> "LazyFrames[Key]": ...
     def __getitem__(self, index: int | slice) -> "RgbdFrame | LazyFrames[Key]":
         if isinstance(index, slice):
-            return LazyFrames(self.keys[index], self.read)
+            return replace(self, keys=self.keys[index])
         return self.read(self.keys[index])
 
 

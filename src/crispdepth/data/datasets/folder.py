@@ -7,6 +7,7 @@ mask files, each mask being an instance.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ def open_folder(root: str | Path) -> Sequence[RgbdFrame]:
         )
         for photo in photos
     )
-    return LazyFrames(tuple(keys), _read)
+    return LazyFrames(tuple(keys), _read, attrgetter("name"))
 
 
 def _is_photo(path: Path) -> bool:

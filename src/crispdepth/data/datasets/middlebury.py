@@ -34,7 +34,11 @@ def open_middlebury(root: str | Path) -> Sequence[RgbdFrame]:
     Raises:
         FileNotFoundError: there is no scene below the folder.
     """
-    return LazyFrames(find_files(root, "**/disp0.pfm", "Middlebury"), _read)
+    return LazyFrames(find_files(root, "**/disp0.pfm", "Middlebury"), _read, _name)
+
+
+def _name(path: Path) -> str:
+    return path.parent.name
 
 
 def _read(path: Path) -> RgbdFrame:
@@ -45,7 +49,7 @@ def _read(path: Path) -> RgbdFrame:
     valid = disparity.usable & (shifted > 0)
     z = np.divide(baseline_m * K[0, 0], shifted, out=np.zeros_like(shifted), where=valid)
     return RgbdFrame(
-        name=scene.name,
+        name=_name(path),
         image=read_photo(scene / "im0.png"),
         depth=DepthMap(z, "depth", "m", valid, Camera(K, disparity.size)),
     )

@@ -56,7 +56,11 @@ def open_nyu(root: str | Path) -> Sequence[RgbdFrame]:
         path = find_files(root, f"**/{FILE}", "NYU Depth V2")[0]
     with open_hdf5(path) as file:
         frames = len(file["images"])
-    return LazyFrames(tuple(range(frames)), partial(_read, path))
+    return LazyFrames(tuple(range(frames)), partial(_read, path), _name)
+
+
+def _name(index: int) -> str:
+    return f"{index + 1:04d}"
 
 
 def _read(path: Path, index: int) -> RgbdFrame:
@@ -66,7 +70,7 @@ def _read(path: Path, index: int) -> RgbdFrame:
             for name in ("images", "depths", "rawDepths", "labels", "instances")
         )
     return RgbdFrame(
-        name=f"{index + 1:04d}",
+        name=_name(index),
         image=image,
         depth=DepthMap(depth, "depth", "m", measured > 0, Camera(K, SIZE)),
         instances=labels.astype(np.int32) * 256 + numbers,

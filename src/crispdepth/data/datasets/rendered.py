@@ -1,6 +1,7 @@
 """This project's own scenes as frames: folders with a ``scene.json`` (`scene_json`)."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def open_rendered(root: str | Path) -> Sequence[RgbdFrame]:
         FileNotFoundError: the folder does not exist.
         ValueError: neither it nor a folder in it has a ``scene.json``, or one is malformed.
     """
-    return LazyFrames(tuple(find_frames(root)), _read)
+    return LazyFrames(tuple(find_frames(root)), _read, attrgetter("name"))
 
 
 def _read(frame: Frame) -> RgbdFrame:

@@ -36,7 +36,11 @@ def open_scannet(root: str | Path) -> Sequence[RgbdFrame]:
     Raises:
         FileNotFoundError: there is no frame below the folder.
     """
-    return LazyFrames(find_files(root, "**/depth/*.png", "exported ScanNet"), _read)
+    return LazyFrames(find_files(root, "**/depth/*.png", "exported ScanNet"), _read, _name)
+
+
+def _name(path: Path) -> str:
+    return f"{path.parents[1].name}/{path.stem}"
 
 
 def _read(path: Path) -> RgbdFrame:
@@ -46,7 +50,7 @@ def _read(path: Path) -> RgbdFrame:
     pose = read_matrix(scene / "pose" / f"{number}.txt")
     ids = scene / "instance-filt" / f"{number}.png"
     return RgbdFrame(
-        name=f"{scene.name}/{number}",
+        name=_name(path),
         image=shrink(read_photo(scene / "color" / f"{number}.jpg"), depth.size),
         depth=replace(depth, camera=camera_at(from_integer_centres(K), depth.size, pose)),
         instances=read_ids(ids, depth.size) if ids.is_file() else None,

@@ -36,7 +36,11 @@ def open_sevenscenes(root: str | Path) -> Sequence[RgbdFrame]:
     Raises:
         FileNotFoundError: there is no frame below the folder.
     """
-    return LazyFrames(find_files(root, "**/frame-*.depth.png", "7-Scenes"), _read)
+    return LazyFrames(find_files(root, "**/frame-*.depth.png", "7-Scenes"), _read, _name)
+
+
+def _name(path: Path) -> str:
+    return "/".join((*path.parts[-3:-1], path.name.removesuffix(".depth.png")))
 
 
 def _read(path: Path) -> RgbdFrame:
@@ -45,7 +49,7 @@ def _read(path: Path) -> RgbdFrame:
     pose = read_matrix(path.with_name(f"{frame}.pose.txt"))
     photo = path.with_name(f"{frame}.color.png")
     return RgbdFrame(
-        name="/".join((*path.parts[-3:-1], frame)),
+        name=_name(path),
         image=read_photo(photo if photo.is_file() else photo.with_suffix(".jpg")),
         depth=replace(depth, camera=camera_at(K, SIZE, pose)),
     )

@@ -37,7 +37,13 @@ def open_tartanair(root: str | Path) -> Sequence[RgbdFrame]:
     Raises:
         FileNotFoundError: there is no frame below the folder.
     """
-    return LazyFrames(find_files(root, "**/depth_left/*_left_depth.npy", "TartanAir"), _read)
+    files = find_files(root, "**/depth_left/*_left_depth.npy", "TartanAir")
+    return LazyFrames(files, _read, _name)
+
+
+def _name(path: Path) -> str:
+    number = path.name.removesuffix("_left_depth.npy")
+    return "/".join((*path.parents[1].parts[-3:], number))
 
 
 def _read(path: Path) -> RgbdFrame:
@@ -47,7 +53,7 @@ def _read(path: Path) -> RgbdFrame:
     ids = trajectory / "seg_left" / f"{number}_left_seg.npy"
     pose = _world_from_cam(trajectory / "pose_left.txt", int(number))
     return RgbdFrame(
-        name="/".join((*trajectory.parts[-3:], number)),
+        name=_name(path),
         image=read_photo(trajectory / "image_left" / f"{number}_left.png"),
         depth=replace(depth, camera=camera_at(K, SIZE, pose)),
         instances=_mesh_ids(ids) if ids.is_file() else None,

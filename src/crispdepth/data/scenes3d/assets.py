@@ -1,13 +1,15 @@
 """Models, environment maps and photos from folders, for scenes that are not all invented."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import cv2
 import numpy as np
 
+from crispdepth.data.scenes3d.licences import licence_in
 from crispdepth.data.scenes3d.shapes import Mesh, rotation
 from crispdepth.data.scenes3d.sky import Panorama
 from crispdepth.data.scenes3d.textures import TILE, Picture, Surface
@@ -25,8 +27,9 @@ EXTENT_M = (0.02, 3.0)  # what is shorter is in other units, what is longer is a
 PHOTO_SIDE = 1024  # pixels; larger photos are reduced
 PANORAMA_SIZE = (512, 256)  # pixels (width, height)
 
-
 _AREA = cv2.INTER_AREA
+
+Asset = TypeVar("Asset")
 
 
 class Model(NamedTuple):
@@ -40,11 +43,51 @@ class Model(NamedTuple):
 class Assets:
     """What scenes may use besides what they invent."""
 
-    small: tuple[Model, ...] = ()  # to stand on tables
-    large: tuple[Model, ...] = ()  # to stand on the floor
-    panoramas: tuple[Panorama, ...] = ()
-    photos: tuple[Picture, ...] = ()
+    small: Sequence[Model] = ()  # to stand on tables
+    large: Sequence[Model] = ()  # to stand on the floor
+    panoramas: Sequence[Panorama] = ()
+    photos: Sequence[Picture] = ()
     skipped: tuple[str, ...] = ()  # models that cannot be used, and why
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each field, by its name
+    licences: Mapping[str, str] = field(default_factory=dict)  # of each file
+
+    def watched(self) -> "tuple[Assets, set[str]]":
+        """The same assets, and the files of those that have been taken out of them so far."""
+        taken: set[str] = set()
+
+        def watch(kind: str, assets: Sequence[Asset]) -> Sequence[Asset]:
+            return _Watched(assets, self.files.get(kind, ()), taken)
+
+        watched = replace(
+            self,
+            small=watch("small", self.small),
+            large=watch("large", self.large),
+            panoramas=watch("panoramas", self.panoramas),
+            photos=watch("photos", self.photos),
+        )
+        return watched, taken
+
+
+@dataclass(frozen=True, eq=False)
+class _Watched(Sequence[Asset], Generic[Asset]):
+    """Assets that note the files of those that are taken out."""
+
+    assets: Sequence[Asset]
+    files: Sequence[str]
+    taken: set[str]
+
+    def __len__(self) -> int:
+        return len(self.assets)
+
+    @overload
+    def __getitem__(self, index: int) -> Asset: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Asset]: ...
+    def __getitem__(self, index: int | slice) -> Asset | Sequence[Asset]:
+        if isinstance(index, slice):
+            return _Watched(self.assets[index], self.files[index], self.taken)
+        self.taken.add(self.files[index])
+        return self.assets[index]
 
 
 def load_assets(models: Path | None, photos: Path | None) -> Assets:
@@ -58,34 +101,62 @@ def load_assets(models: Path | None, photos: Path | None) -> Assets:
         FileNotFoundError: there is no such folder.
         ValueError: there is nothing usable in it, or a picture is broken.
     """
-    loaded: list[Model] = []
+    loaded: dict[Path, Model] = {}
     skipped: list[str] = []
-    panoramas: list[Panorama] = []
-    pictures: list[Picture] = []
+    panoramas: dict[Path, Panorama] = {}
+    pictures: dict[Path, Picture] = {}
     if models:
         for path in _files(models, MODEL_SUFFIXES):
             try:
-                loaded.append(load_model(path))
+                loaded[path] = load_model(path)
             except Exception as error:  # trimesh raises anything when a file is broken
                 skipped.append(f"{path} is left out: {error}")
-        panoramas = [_read_panorama(path) for path in _files(models, PANORAMA_SUFFIXES)]
+        panoramas = {path: _read_panorama(path) for path in _files(models, PANORAMA_SUFFIXES)}
         if not loaded and not panoramas:
             raise ValueError(
                 f"There is no usable model ({', '.join(MODEL_SUFFIXES)}) or panorama (.hdr) in "
                 f"{models}. {' '.join(skipped)}"
             )
     if photos:
-        pictures = [_read_photo(path) for path in _files(photos, PHOTO_SUFFIXES)]
+        pictures = {path: _read_photo(path) for path in _files(photos, PHOTO_SUFFIXES)}
         if not pictures:
             raise ValueError(f"There is no photo ({', '.join(PHOTO_SUFFIXES)}) in {photos}.")
-    large = [bool(np.ptp(model.thing.bounds(), axis=0).max() > LARGE_M) for model in loaded]
+    small = {path: model for path, model in loaded.items() if not _is_large(model)}
+    large = {path: model for path, model in loaded.items() if _is_large(model)}
+    kinds: dict[str, Sequence[Path]] = {
+        "small": [*small],
+        "large": [*large],
+        "panoramas": [*panoramas],
+        "photos": [*pictures],
+    }
+    licences = _licences([*loaded, *panoramas], models) | _licences([*pictures], photos)
     return Assets(
-        small=tuple(model for model, is_large in zip(loaded, large, strict=True) if not is_large),
-        large=tuple(model for model, is_large in zip(loaded, large, strict=True) if is_large),
-        panoramas=tuple(panoramas),
-        photos=tuple(pictures),
+        small=tuple(small.values()),
+        large=tuple(large.values()),
+        panoramas=tuple(panoramas.values()),
+        photos=tuple(pictures.values()),
         skipped=tuple(skipped),
+        files={kind: tuple(licences[path][0] for path in paths) for kind, paths in kinds.items()},
+        licences=dict(licences.values()),
     )
+
+
+def _is_large(model: Model) -> bool:
+    return bool(np.ptp(model.thing.bounds(), axis=0).max() > LARGE_M)
+
+
+def _licences(paths: Sequence[Path], root: Path | None) -> dict[Path, tuple[str, str]]:
+    """What each file is called in the descriptions of scenes, and its licence."""
+    if root is None:
+        return {}
+    texts = {folder: licence_in(folder, root) for folder in {path.parent for path in paths}}
+    return {
+        path: (
+            (Path(root.resolve().name) / path.relative_to(root)).as_posix(),
+            texts[path.parent] or f"unknown: see {path.name}",
+        )
+        for path in paths
+    }
 
 
 def load_model(path: Path) -> Model:

@@ -25,7 +25,11 @@ class Camera:
     def rays(self) -> tuple[Array, Array]:
         """The eye (3,), and unit directions (h w, 3) through the pixels' centres, in the world."""
         y, x = np.mgrid[: self.size[0], : self.size[1]] + 0.5
-        pixels = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
+        return self.rays_through(x.ravel(), y.ravel())
+
+    def rays_through(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The same through any points of the picture, (n,) pixels each."""
+        pixels = np.stack([x, y, np.ones_like(x)], axis=-1)
         rotation, shift = self.cam_from_world[:3, :3], self.cam_from_world[:3, 3]
         ways = pixels @ np.linalg.inv(self.K).T @ rotation
         return -rotation.T @ shift, ways / np.linalg.norm(ways, axis=1, keepdims=True)
