@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
-from crispdepth.ops.resample import joint_upsample, same_aspect, shrink, upsample
+from crispdepth.ops.resample import joint_upsample, same_aspect, shrink, size_within, upsample
 from crispdepth.types import Float32Map, Size
 
 SIZES = [((12, 16), (96, 128)), ((9, 13), (33, 57)), ((1, 16), (1, 100)), ((7, 5), (7, 5))]
@@ -34,6 +34,15 @@ def halves(size: Size, edge: int) -> Photo:
 def small(photo: Photo, size: Size) -> NDArray[np.float32]:
     reduced: NDArray[np.float32] = shrink(photo, size).astype(np.float32) / np.float32(255)
     return reduced
+
+
+@pytest.mark.parametrize("longer", [1, 7, 320, 5000])
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (480, 640), (3000, 17)])
+def test_a_size_within_a_length_keeps_its_aspect_and_never_grows(longer: int, size: Size) -> None:
+    found = size_within(longer, size)
+    assert max(found) == min(longer, max(size))
+    assert all(1 <= after <= before for after, before in zip(found, size, strict=True))
+    assert found == size or min(found) == 1 or same_aspect(found, size)
 
 
 @pytest.mark.parametrize(("size", "target"), SIZES)

@@ -31,6 +31,12 @@ def shrink(image: NDArray[Any], size: Size) -> Any:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
 
+def size_within(longer: int, size: Size) -> Size:
+    """The size (height, width), or if it is larger, the one whose longer side is ``longer``."""
+    scale = min(1.0, longer / max(size))
+    return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
 def upsample(values: Float32Map, size: Size) -> Float32Map:
     """The map at ``size`` (height, width), bilinear between pixel centres."""
     resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -16,7 +16,8 @@ from crispdepth.geometry.depth import Scaled, from_inverse_depth, inverse_depth,
 from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.ops.fill import pull_push
 from crispdepth.ops.images import eight_bit
-from crispdepth.ops.resample import joint_upsample, shrink, upsample
+from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
+from crispdepth.tasks.mask_advice import advice, evidence
 from crispdepth.types import (
     BoolMap,
     DepthMap,
@@ -78,6 +79,8 @@ def refine_depth(
     are defined there too). With several masks each pixel takes the refinement that moves it most
     (the paper's supplement). Refinement is equivariant to positive affine maps of inverse depth.
 
+    A mask that does not follow the edges of the photo is used all the same, and noted.
+
     Masks of role ``ignore`` do not sharpen anything: what they cover becomes invalid.
 
     Args:
@@ -96,12 +99,15 @@ def refine_depth(
     scaled = scale_to_completer(inverse_depth(depth), depth.usable)
     chosen: LayerCompleter = completer or ClassicalCompleter()
     scene = _prepare(image, scaled.values, depth.usable, chosen.resolution)
+    size = scene.small_inverse.shape
+    edges = evidence(scene.small_photo, scene.small_inverse, scene.small_valid)
 
     best = scaled.values.copy()
     gate = np.zeros(depth.size, np.float32)
     confidence = np.ones(depth.size, np.float32)
     layers: list[LayerPair] = []
     notes: list[str] = []
+    used = 0
     for index, name in enumerate(masks.names):
         alpha = masks[index]
         if config.hard_masks:
@@ -109,7 +115,10 @@ def refine_depth(
         if problem := _unusable(alpha):
             notes.append(f"Mask {name!r} {problem}")
             continue
-        front, back = _complete(scene, alpha, chosen)
+        used += 1
+        mask = shrink(alpha, size)
+        notes += advice(edges, mask, name, max(depth.size) / max(size))
+        front, back = _complete(scene, mask, chosen)
         if len(masks) == 1 and _is_inverted(front, back, alpha):
             notes.append(
                 f"Inside mask {name!r} the depth is farther than around it: if the mask should "
@@ -122,7 +131,7 @@ def refine_depth(
                 )
             )
         _merge(scene.inverse, front, back, alpha, best, gate, confidence)
-    if len(notes) < len(masks) and not gate.any():
+    if used and not gate.any():
         notes.append(
             "Nothing was changed: at the outlines of the masks the depth has no edge to sharpen."
         )
@@ -180,9 +189,7 @@ def _without_ignored(image: NDArray[Any], depth: DepthMap, masks: MaskSet) -> Re
 def _prepare(image: NDArray[Any], inverse: Float32Map, valid: BoolMap, resolution: int) -> _Scene:
     """Bring the inputs to the completer's resolution; invalid pixels have no influence."""
     photo = eight_bit(image)
-    height, width = inverse.shape
-    scale = min(1.0, resolution / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    size = size_within(resolution, inverse.shape)
     share = shrink(valid.astype(np.float32), size)
     known = np.where(valid, inverse, np.float32(0))
     small = np.divide(shrink(known, size), share, out=np.zeros(size, np.float32), where=share > 0)
@@ -205,10 +212,9 @@ def _unusable(alpha: Float32Map) -> str | None:
     return None
 
 
-def _complete(scene: _Scene, alpha: Float32Map, completer: LayerCompleter) -> tuple[_Layer, _Layer]:
+def _complete(scene: _Scene, mask: Float32Map, completer: LayerCompleter) -> tuple[_Layer, _Layer]:
     """The foreground and the background layer at full resolution (eq. 1-2)."""
     size = scene.inverse.shape
-    mask = shrink(alpha, scene.small_inverse.shape)
     inverse = _filled(scene.small_inverse, scene.small_valid, mask)
     front, back = (
         _complete_layer(scene, inverse, side, completer, size) for side in (mask, 1 - mask)
