@@ -41,7 +41,8 @@ class Answers(NamedTuple):
 
     layers: tuple[Tensor, ...]  # as they are used: with the input where the gate keeps it
     raw: tuple[Tensor, ...]  # as the network completes them
-    logits: tuple[Tensor, ...] | None  # of the gates; None for a network without
+    gates: tuple[Tensor, ...] | None  # None for a network without
+    logits: tuple[Tensor, ...] | None  # of the gates
     output: LayerOutput  # of all tasks, one after the other along the batch
 
 
@@ -84,6 +85,7 @@ def answer(model: nn.Module, batch: LayeredBatch, tasks: Sequence[Task]) -> Answ
     return Answers(
         layers=blend(rough, output.layer, output.gate).chunk(len(tasks)),
         raw=output.layer.chunk(len(tasks)),
+        gates=None if output.gate_logit is None else output.gate.chunk(len(tasks)),
         logits=None if output.gate_logit is None else output.gate_logit.chunk(len(tasks)),
         output=output,
     )

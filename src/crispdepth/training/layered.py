@@ -34,7 +34,7 @@ from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, LayeredObjective
 from crispdepth.training.fit import BEST, LAST, Progress, fit
 from crispdepth.training.held_out import BAND, held_out_figures
-from crispdepth.training.losses import depth_loss, gate_loss, harm, near_boundary
+from crispdepth.training.losses import blend, depth_loss, gate_loss, harm, near_boundary
 
 HELD_OUT_SEED = 2**31 - 1
 """Seed of the held-out samples; no training should use it."""
@@ -165,11 +165,20 @@ class LayeredRecipe:
         }
         if self._sampler.config.stage == 2 and (len(tasks) == 2 or answers.logits is not None):
             task = refined_task(batch)
-            composite, weight = refined(answers.layers, batch), self._weight(task, band)
-            losses["depth_refined"] = depth_loss(composite, task.target, weight)
+            weight, used, target = self._weight(task, band), answers.layers, task.target
+            if answers.gates is not None:
+                # Layers follow the bends of rough depth. Whether they are better than it is judged
+                # without, and by that the gate learns, not the layers.
+                target = target + batch.bend
+                used = tuple(
+                    blend(batch.rough, layer.detach(), gate)
+                    for layer, gate in zip(answers.raw, answers.gates, strict=True)
+                )
+            composite = refined(used, batch)
+            losses["depth_refined"] = depth_loss(composite, target, weight)
             if self._objective.caution:
                 losses["harm"] = self._objective.caution * harm(
-                    composite, batch.rough, task.target + batch.bend, weight
+                    composite, batch.rough, target, weight
                 )
         if answers.logits is not None:
             losses["gate"] = self._gate_loss(answers, batch, tasks, weights)
@@ -186,7 +195,6 @@ class LayeredRecipe:
         tasks: Sequence[Task],
         weights: Sequence[Tensor],
     ) -> Tensor:
-        # Layers follow the bends of rough depth, but whether they are better is judged without.
         assert answers.logits is not None
         losses = [
             gate_loss(
