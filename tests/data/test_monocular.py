@@ -49,6 +49,16 @@ def test_a_bent_scene_stays_bent() -> None:
     assert left < 0.35 * stiff
 
 
+def test_without_the_bend_the_truth_is_on_one_scale() -> None:
+    true = scene()
+    x = np.linspace(-1, 1, SIZE[1], dtype=np.float32)
+    rough = (1 + 0.2 * x) * true + 0.5 * x
+    drift = drift_of(rough, true, EVERYWHERE)
+    straight = drift.gain * true + drift.offset + drift.bend
+    fit = np.polyfit(true.ravel(), rough.ravel(), 1)
+    np.testing.assert_allclose(straight, np.polyval(fit, true), atol=1e-3)
+
+
 def test_a_lost_part_comes_back() -> None:
     true = scene()
     rough = true.copy()

@@ -163,6 +163,19 @@ def test_rough_depth_of_a_network_is_kept_and_the_truth_brought_to_its_scale(
         assert apart[~far_from_edges].mean() > 2 * apart[far_from_edges].mean()
 
 
+def test_only_what_a_network_saw_is_bent(frames: list[RgbdFrame]) -> None:
+    x = np.linspace(-1, 1, frames[0].depth.size[1], dtype=np.float32)
+    seen = [replace(f, rough=((1 + 0.4 * x) / f.depth.values + 0.2 * x)) for f in frames]
+    config = replace(PLAIN, stage=2)
+    for share, bent in ((0.0, False), (1.0, True)):
+        sampler = LayeredSampler(
+            seen, MixedMasks(), replace(config, real_edges=share, real_rough=1)
+        )
+        for index in range(4):
+            sample = sampler.draw(0, index)
+            assert bool(np.abs(sample.bend).max() > 0.05) == bent
+
+
 def test_rough_depth_that_knows_nothing_is_not_used(frames: list[RgbdFrame]) -> None:
     rng = np.random.default_rng(0)
     blind = [replace(f, rough=rng.random(f.depth.size, np.float32)) for f in frames]
