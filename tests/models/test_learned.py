@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from crispdepth.models.learned import LearnedCompleter
+from crispdepth.models.learned import NEAR_SHARE, LearnedCompleter, careful
 from crispdepth.models.weights import load_model
 from crispdepth.ops.resample import shrink, upsample
 from crispdepth.tasks.refine import refine_depth
-from crispdepth.types import DepthMap, Float32Map, LayerCompleter, MaskSet, Size
+from crispdepth.types import Completion, DepthMap, Float32Map, LayerCompleter, MaskSet, Size
 
 Scene = tuple[NDArray[np.float32], Float32Map, Float32Map]
 
@@ -58,9 +58,35 @@ def test_it_is_the_network_of_its_folder(completer: LearnedCompleter, tiny_weigh
     ]
     with torch.inference_mode():
         expected = load_model(tiny_weights)(*inputs)
-    layer, gate = completer(image, depth, mask)
-    np.testing.assert_allclose(layer, expected.layer[0, 0].clamp(0, 10).numpy(), atol=1e-4)
-    np.testing.assert_allclose(gate, expected.gate[0, 0].numpy(), atol=1e-4)
+    network = Completion(expected.layer[0, 0].clamp(0, 10).numpy(), expected.gate[0, 0].numpy())
+    for found, wanted in zip(
+        completer(image, depth, mask), careful(network, depth, mask > 0.5), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_the_inside_moves_away_from_the_outside_or_not_at_all() -> None:
+    inside = np.zeros((48, 64), bool)
+    inside[:, :32] = True
+    depth = np.where(inside, 6, 2).astype(np.float32)
+    whole = np.ones_like(depth)
+    for side, away, towards in (
+        (inside, 7, 5),
+        (~inside, 1, 3),
+    ):  # the near layer, then the far one
+        share = NEAR_SHARE if away > towards else 1
+        for value, expected in ((away, share), (towards, 0)):
+            moved = Completion(np.full_like(depth, value), whole)
+            found = careful(moved, depth, side)
+            assert found.layer is moved.layer
+            np.testing.assert_allclose(found.gate[side], expected)
+            np.testing.assert_array_equal(found.gate[~side], 1)
+
+
+def test_a_shut_gate_stays_shut() -> None:
+    image, depth, mask = scene((40, 50))
+    shut = Completion(image[..., 0] * 10, np.zeros_like(depth))
+    assert not careful(shut, depth, mask > 0.5).gate.any()
 
 
 def test_padding_repeats_the_edges(completer: LearnedCompleter) -> None:
@@ -98,9 +124,11 @@ def test_tiles_replace_what_is_near_the_boundary_only(completer: LearnedComplete
     tiled = replace(completer, resolution=1120, tiled=True)(image, depth, mask)
     small = completer(*(shrink(each, (101, 320)) for each in (image, depth, mask)))
     tile = completer(image[:320, :320], depth[:320, :320], mask[:320, :320])
+    # The gate is made careful once for the whole frame, so what is inside the mask is left out.
     for found, coarse, fine in zip(tiled, small, tile, strict=True):
         np.testing.assert_array_equal(found[:, 320:], upsample(coarse, size)[:, 320:])
-        np.testing.assert_allclose(found[:64, :240], fine[:64, :240], atol=1e-5)
+        np.testing.assert_allclose(found[:64, 104:240], fine[:64, 104:240], atol=1e-5)
+    np.testing.assert_allclose(tiled.layer[:64, :240], tile.layer[:64, :240], atol=1e-5)
 
 
 def test_refinement_takes_it(completer: LearnedCompleter) -> None:

@@ -23,10 +23,10 @@ from crispdepth.data.perturb import holes
 from crispdepth.data.samples import LayeredSampler, SampleConfig
 from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.models.layered.export import TOLERANCE, largest_difference
-from crispdepth.models.learned import LearnedCompleter
+from crispdepth.models.learned import LearnedCompleter, careful
 from crispdepth.models.weights import DEFAULT, find, load_model, read_config, read_onnx
 from crispdepth.ops.band import signed_distance
-from crispdepth.types import BoolMap, DepthMap, Float32Map, LayerCompleter
+from crispdepth.types import BoolMap, Completion, DepthMap, Float32Map, LayerCompleter
 
 SIZE = 160
 COUNT = 24
@@ -150,9 +150,10 @@ def test_both_files_compute_the_same_on_scenes(
     with torch.inference_mode():
         output = load_model(DEFAULT)(*(torch.from_numpy(part.copy())[None] for part in parts))
     values, gate = completer(image, rough, mask)
-    expected = output.layer[0, 0].clamp(0, 10).numpy()
-    np.testing.assert_allclose(values / 10, expected / 10, atol=1e-3)
-    np.testing.assert_allclose(gate, output.gate[0, 0].numpy(), atol=1e-3)
+    network = Completion(output.layer[0, 0].clamp(0, 10).numpy(), output.gate[0, 0].numpy())
+    expected = careful(network, rough, mask >= 0.5)
+    np.testing.assert_allclose(values / 10, expected.layer / 10, atol=1e-3)
+    np.testing.assert_allclose(gate, expected.gate, atol=1e-3)
 
 
 def test_they_are_small() -> None:

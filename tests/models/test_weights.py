@@ -29,7 +29,8 @@ def test_a_network_comes_back_as_it_was_stored(tiny: LayeredNet, tiny_weights: P
     expected = tiny.state_dict()
     for name, tensor in loaded.state_dict().items():
         assert tensor.dtype == torch.float32
-        assert torch.equal(tensor, expected[name].half().float())
+        rounded = expected[name] if name.startswith("head.") else expected[name].half().float()
+        assert torch.equal(tensor, rounded)
 
 
 def test_shipped_weights_are_found_by_name(

@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from crispdepth.geometry.depth import COMPLETER_RANGE
 from crispdepth.models.tiling import MARGIN, complete_tiled
 from crispdepth.models.weights import DEFAULT, read_onnx
+from crispdepth.ops.band import signed_distance
+from crispdepth.ops.fill import pull_push
 from crispdepth.ops.resample import shrink, upsample
-from crispdepth.types import Completion, Float32Map
+from crispdepth.types import BoolMap, Completion, Float32Map
 
 STRIDE = 32
 """The network takes sides that are multiples of this."""
+
+NEAR_SHARE = 0.4
+"""How much of its correction the nearer side takes. Things curve away towards their outline, and
+what networks expect there is too near (as for the classical completer, docs/experiments.md)."""
+
+BLUR = 4.0
+"""Pixels from the mask's border to where rough depth is that of one layer alone, about."""
 
 TRAINED = 320
 """Side in pixels of the images the network was trained on, and of the tiles."""
@@ -68,11 +77,13 @@ class LearnedCompleter:
         if inside.all() or not inside.any():
             return Completion(inverse_depth, np.zeros_like(inverse_depth))
         if not self.tiled or max(mask.shape) <= TRAINED:
-            return self._run(image, inverse_depth, mask)
-        whole = self._run_small(image, inverse_depth, mask)
-        return complete_tiled(
-            self._run, image, inverse_depth, mask, whole, tile=TRAINED, margin=MARGIN
-        )
+            completion = self._run(image, inverse_depth, mask)
+        else:
+            whole = self._run_small(image, inverse_depth, mask)
+            completion = complete_tiled(
+                self._run, image, inverse_depth, mask, whole, tile=TRAINED, margin=MARGIN
+            )
+        return careful(completion, inverse_depth, inside)
 
     def _run(
         self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map
@@ -97,6 +108,25 @@ class LearnedCompleter:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         small = self._run(*(shrink(each, size) for each in (image, inverse_depth, mask)))
         return Completion(*(upsample(each, (height, width)) for each in small))
+
+
+def careful(completion: Completion, inverse_depth: Float32Map, inside: BoolMap) -> Completion:
+    """A completion that moves the inside of the mask only away from what is outside.
+
+    Towards the eye it moves by `NEAR_SHARE` only. What is outside is taken from beyond the reach of
+    its blur and continued smoothly. The gate alone changes, and outside the mask nothing does.
+
+    Args:
+        completion: of the layer inside the mask, (h, w).
+        inverse_depth: the input, (h, w).
+        inside: (h, w), somewhere true and somewhere false.
+    """
+    beyond = signed_distance(inside) < -BLUR
+    behind = pull_push(inverse_depth, (beyond if beyond.any() else ~inside).astype(np.float32))
+    nearer = completion.layer > behind
+    comes = completion.layer > inverse_depth
+    share = np.where(nearer == comes, np.where(nearer, NEAR_SHARE, 1), 0)
+    return completion._replace(gate=completion.gate * np.where(inside, share, 1).astype(np.float32))
 
 
 def _batch(maps: NDArray[np.float32]) -> NDArray[np.float32]:
