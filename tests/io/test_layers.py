@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import OpenEXR
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -79,6 +79,7 @@ def test_foreground_over_background_is_the_linear_photo(
 
 @same_folder
 @given(seed=st.integers(0, 10**6))
+@example(seed=868)  # a colour whose rounding once added up
 def test_the_photo_is_read_back_to_the_byte(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)

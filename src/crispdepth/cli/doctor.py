@@ -169,12 +169,15 @@ def _refined(engine: EngineName) -> "RefinedDepth":
     import numpy as np
 
     from crispdepth import refine
+    from crispdepth.models.weights import DEFAULT
 
     y, x = np.mgrid[:96, :128]
     disc = np.hypot(y - 48, x - 64) < 28
     image = np.array([[60, 90, 120], [200, 120, 60]], np.uint8)[disc.astype(int)]
     rough = cv2.GaussianBlur(np.where(disc, 1.0, 0.25).astype(np.float32), (0, 0), 4)
-    return refine(image, rough, disc, kind="inverse_depth", engine=engine)
+    # By name, so that the files are read anew, whatever was loaded before.
+    weights = DEFAULT if engine == "learned" else None
+    return refine(image, rough, disc, kind="inverse_depth", engine=engine, weights=weights)
 
 
 def _layers_exr(folder: Path) -> str:

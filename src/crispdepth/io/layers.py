@@ -225,6 +225,7 @@ def _colours(image: NDArray[Any], alpha: Float32Map) -> _Colours:
     """
     weights = np.square(np.maximum(1 - alpha / _SEEN, 0))
     through = np.maximum(1 - alpha, np.float32(1e-6))
+    stored_alpha = alpha.astype(np.float16).astype(np.float32)
     colours = _Colours({}, {})
     for index, name in enumerate("RGB"):
         photo = linear_from_srgb(image[..., index])
@@ -233,9 +234,12 @@ def _colours(image: NDArray[Any], alpha: Float32Map) -> _Colours:
             filled = pull_push(photo, weights)
             slack = _ROUNDING * alpha
             background = filled.clip((photo - alpha - slack) / through, (photo + slack) / through)
-        foreground = photo - (1 - alpha) * background
+        rounded = background.astype(np.float16)
+        # Of what will be read back, so that only its own rounding is left; nothing where it is not.
+        foreground = photo - (1 - stored_alpha) * rounded.astype(np.float32)
+        foreground[alpha == 0] = 0
         colours.foreground[name] = foreground.astype(np.float16)
-        colours.background[name] = background.astype(np.float16)
+        colours.background[name] = rounded
     return colours
 
 
