@@ -22,7 +22,7 @@ DEMO := demo
 TRAINING := training
 TRAIN = $(BIN)/crispdepth train layered --bf16 --boundary-weight 4 --hidden-weight 0.1 \
 	--data $(TRAINING)/rooms.pack $(TRAINING)/objects.pack
-GATE := --gate-threshold 0.5 --gate-sharpness 1
+GATE := --gate-threshold 0.85 --gate-sharpness 2
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
 
 # These would send an installation, or an import, to somewhere else than .venv.

@@ -26,7 +26,6 @@ from crispdepth.types import (
     LayerPair,
     MaskSet,
     RefinedDepth,
-    Size,
 )
 
 FILL_BLUR = 2.5
@@ -118,7 +117,7 @@ def refine_depth(
         used += 1
         mask = shrink(alpha, size)
         notes += advice(edges, mask, name, max(depth.size) / max(size))
-        front, back = _complete(scene, mask, chosen)
+        front, back = _complete(scene, alpha, mask, chosen)
         if len(masks) == 1 and _is_inverted(front, back, alpha):
             notes.append(
                 f"Inside mask {name!r} the depth is farther than around it: if the mask should "
@@ -212,31 +211,44 @@ def _unusable(alpha: Float32Map) -> str | None:
     return None
 
 
-def _complete(scene: _Scene, mask: Float32Map, completer: LayerCompleter) -> tuple[_Layer, _Layer]:
-    """The foreground and the background layer at full resolution (eq. 1-2)."""
-    size = scene.inverse.shape
+def _complete(
+    scene: _Scene, alpha: Float32Map, mask: Float32Map, completer: LayerCompleter
+) -> tuple[_Layer, _Layer]:
+    """The foreground and the background layer at full resolution (eq. 1-2).
+
+    ``alpha`` (h, w) is the mask, ``mask`` (h', w') the same at the completer's resolution.
+    """
     inverse = _filled(scene.small_inverse, scene.small_valid, mask)
     front, back = (
-        _complete_layer(scene, inverse, side, completer, size) for side in (mask, 1 - mask)
+        _complete_layer(scene, inverse, side, completer, alpha == hidden)
+        for side, hidden in ((mask, 0), (1 - mask, 1))
     )
     return front, back
 
 
 def _complete_layer(
-    scene: _Scene, inverse: Float32Map, mask: Float32Map, completer: LayerCompleter, size: Size
+    scene: _Scene,
+    inverse: Float32Map,
+    mask: Float32Map,
+    completer: LayerCompleter,
+    hidden: BoolMap,
 ) -> _Layer:
+    """One layer; where it is ``hidden`` (h, w) by the other one there is no input to keep."""
+    size = (hidden.shape[0], hidden.shape[1])
     layer, gate = completer(scene.small_photo, inverse, mask)
     confidence = 1 - gate * (1 - _support(gate, mask))
     if inverse.shape == size:
         values = layer
     else:
         gate, confidence = upsample(gate, size), upsample(confidence, size)
-        # Where the gate is closed, and the input valid, the layer is the input.
-        where = (gate > 0) | ~scene.valid
+        # Where the gate is closed, and the input valid, the layer is the input. What is hidden shows
+        # nothing of the photo.
+        where = ~hidden & ((gate > 0) | ~scene.valid)
         values = joint_upsample(layer, scene.small_photo, scene.photo, where)
         # A pixel whose detail the small map does not show must not move against the completer.
         against = (values - scene.inverse) * upsample(layer - inverse, size) < 0
-        np.copyto(values, scene.inverse, where=against & scene.valid)
+        np.copyto(values, scene.inverse, where=against & scene.valid & ~hidden)
+    gate = np.where(hidden, np.float32(1), gate)
     # What the gate leaves alone keeps the full-resolution detail of the input.
     kept = scene.inverse + gate * (values - scene.inverse)
     values = np.where(scene.valid, kept, values)
