@@ -480,6 +480,32 @@ def test_completers_see_small_images_and_each_side_of_each_mask(resolution: int)
         assert height == round(SIZE[0] * width / SIZE[1])
 
 
+@pytest.mark.parametrize("scale", [1, 3])
+def test_what_a_layer_hides_is_the_completers_whatever_its_gate(scale: int) -> None:
+    size = (20 * scale, 30 * scale)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    rough = DepthMap(
+        np.linspace(1, 2, size[0] * size[1], dtype=np.float32).reshape(size), "inverse_depth"
+    )
+    mask = np.zeros((1, *size), np.float32)
+    mask[0, :, : size[1] // 2] = 1
+
+    class Shut:
+        name, resolution = "shut", 30
+
+        def __call__(self, image: Any, inverse_depth: Any, mask: Any) -> Completion:
+            return Completion(np.full_like(inverse_depth, 5), np.zeros_like(inverse_depth))
+
+    found = refine_depth(image, rough, MaskSet(mask), completer=Shut())
+    np.testing.assert_array_equal(found.depth.values, rough.values)
+    (pair,) = found.layers
+    inside = mask[0] == 1
+    for layer, own in ((pair.foreground, inside), (pair.background, ~inside)):
+        np.testing.assert_array_equal(layer[own], rough.values[own])
+        np.testing.assert_allclose(layer[~own], 1.5, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(48, 64), (33, 57), (95, 127)])
 @pytest.mark.parametrize("resolution", [8, 16, 1024])
 def test_the_edge_of_the_result_is_that_of_the_full_resolution_mask(

@@ -241,8 +241,8 @@ def _complete_layer(
         values = layer
     else:
         gate, confidence = upsample(gate, size), upsample(confidence, size)
-        # Where the gate is closed, and the input valid, the layer is the input. What is hidden shows
-        # nothing of the photo.
+        # Where the gate is closed, and the input valid, the layer is the input. Of what is hidden
+        # the photo shows nothing.
         where = ~hidden & ((gate > 0) | ~scene.valid)
         values = joint_upsample(layer, scene.small_photo, scene.photo, where)
         # A pixel whose detail the small map does not show must not move against the completer.
