@@ -4,7 +4,7 @@
 #   make test        style, types, layers and tests: what has to pass before a change is merged
 #   make test-slow   the tests that take long
 #   make bench       the numbers of the README; DATA=folder with rooms, settings and gqcnn
-#   make weights     train the shipped weights again, half a day on two cores; ASSETS=folder of
+#   make weights     train weights as the shipped ones were, hours on two cores; ASSETS=folder of
 #                    panoramas, PHOTOS=folder for textures, DEPTH_MODEL=file.onnx
 #   make clean       remove .venv and the demo
 #
@@ -22,7 +22,7 @@ DEMO := demo
 TRAINING := training
 TRAIN = $(BIN)/crispdepth train layered --bf16 --boundary-weight 4 --hidden-weight 0.1 \
 	--data $(TRAINING)/rooms.pack $(TRAINING)/objects.pack
-GATE := --gate-threshold 0.85 --gate-sharpness 2
+SCENES = --size 400x300 --spp 4 --assets "$(ASSETS)" --photos "$(PHOTOS)"
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
 
 # These would send an installation, or an import, to somewhere else than .venv.
@@ -63,24 +63,24 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/layered_speed.py
 	$(BIN)/python benchmarks/batch_memory.py
 
-# Every step continues where it was interrupted, and what is done is not done again.
+# Every run continues where it was interrupted.
 weights: $(VENV)/dev
-	for kind in rooms objects; do \
-		count=200; seed=11; test $$kind = rooms || { count=130; seed=12; }; \
-		$(BIN)/crispdepth synth $$kind -o $(TRAINING)/$$kind --count $$count --seed $$seed \
-			--size 400x300 --spp 4 $(if $(ASSETS),--assets "$(ASSETS)") \
-			$(if $(PHOTOS),--photos "$(PHOTOS)") && \
-		$(BIN)/crispdepth train pack $(TRAINING)/$$kind -o $(TRAINING)/$$kind.pack \
-			--longest 400 $(if $(DEPTH_MODEL),--depth-model "$(DEPTH_MODEL)") || exit 1; \
-	done
+	@test -n "$(ASSETS)" -a -n "$(PHOTOS)" -a -n "$(DEPTH_MODEL)" || { echo "make weights needs \
+	ASSETS=folder of panoramas (.hdr), PHOTOS=folder of photos, DEPTH_MODEL=file.onnx" >&2; exit 1; }
+	$(BIN)/crispdepth synth rooms -o $(TRAINING)/rooms --count 200 --seed 11 $(SCENES)
+	$(BIN)/crispdepth synth objects -o $(TRAINING)/objects --count 130 --seed 12 $(SCENES)
+	for kind in rooms objects; do test -f $(TRAINING)/$$kind.pack/index.json || \
+		$(BIN)/crispdepth train pack $(TRAINING)/$$kind -o $(TRAINING)/$$kind.pack --longest 400 \
+			--depth-model "$(DEPTH_MODEL)" || exit 1; done
 	$(TRAIN) -o $(TRAINING)/stage1 --stage 1 --size 128 --steps 1500 --set real_edges=0
 	$(TRAIN) -o $(TRAINING)/stage2 --init $(TRAINING)/stage1 --size 128 --steps 6000 \
 		--set real_edges=0.4
 	$(TRAIN) -o $(TRAINING)/large --init $(TRAINING)/stage2 --size 256 --batch 4 --steps 2200 \
-		--lr 2e-4 --warmup 100 --caution 3 --set real_edges=0.5 real_rough=0.8
-	$(BIN)/crispdepth train export $(TRAINING)/large -o $(TRAINING)/layered-small $(GATE)
-	@echo "The weights: $(TRAINING)/layered-small; compare them with the shipped ones:"
-	@echo "  crispdepth bench refine FOLDER --weights new=$(TRAINING)/layered-small"
+		--every 100 --lr 2e-4 --warmup 100 --caution 3 --set real_edges=0.6 real_rough=0.9
+	$(BIN)/crispdepth train export $(TRAINING)/large -o $(TRAINING)/weights \
+		--gate-threshold 0.85 --gate-sharpness 2
+	@echo "The weights: $(TRAINING)/weights; compare them with the shipped ones:"
+	@echo "  crispdepth bench refine FOLDER --weights new=$(TRAINING)/weights"
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -6,7 +6,7 @@
 refine_quality.py. Weights (`crispdepth train export`) of these names stand for rows of the paper:
 direct-composite, direct-paired, stage1-only (its stage1-only-eroded is Layered-ours), stage2-only,
 stage2-no-holes, both and both-no-holes (trained with ``--set human_holes=0 filled_holes=0``).
-Others get a row, too.
+Others get a row, too. Masks are used as they are.
 Writes layered_tables.md and layered_tables.json.
 """
 
@@ -108,7 +108,7 @@ def main(options: Options) -> None:
     methods = {
         name: method
         for name, method in choose_methods((), options.weights).items()
-        if name in options.methods or name not in METHODS
+        if name in options.methods or not (name in METHODS or name.endswith("-hard"))
     }
     benchmarks = measure(options.data, methods)
     found = [*steps(benchmarks)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crispdepth.models.classical import ClassicalCompleter
-from crispdepth.models.engines import facts_of, make_completer
+from crispdepth.models.engines import DEFAULT_ENGINE, facts_of, make_completer
 from crispdepth.models.learned import LearnedCompleter
 
 
@@ -20,9 +20,11 @@ def test_an_engine_is_made_by_its_name(tiny_weights: Path) -> None:
 
 
 def test_without_a_name_it_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crispdepth.models.engines.DEFAULT_ENGINE", "learned")
+    assert make_completer().name == DEFAULT_ENGINE == "learned"
     with pytest.raises(FileNotFoundError, match="no weights 'nowhere'"):
         make_completer(weights="nowhere")
+    monkeypatch.setattr("crispdepth.models.engines.DEFAULT_ENGINE", "classical")
+    assert make_completer() == ClassicalCompleter()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,20 @@ def test_the_inside_moves_away_from_the_outside_or_not_at_all() -> None:
             np.testing.assert_array_equal(found.gate[~side], 1)
 
 
+def test_not_careful_it_is_the_network_alone(
+    completer: LearnedCompleter, tiny_weights: Path
+) -> None:
+    image, depth, mask = scene((64, 96))
+    inputs = [
+        torch.from_numpy(x)[None] for x in (depth[None], image.transpose(2, 0, 1), mask[None])
+    ]
+    with torch.inference_mode():
+        expected = load_model(tiny_weights)(*inputs)
+    _, gate = replace(completer, careful=False)(image, depth, mask)
+    np.testing.assert_allclose(gate, expected.gate[0, 0].numpy(), atol=1e-4)
+    assert (gate != completer(image, depth, mask).gate).any()
+
+
 def test_a_shut_gate_stays_shut() -> None:
     image, depth, mask = scene((40, 50))
     shut = Completion(image[..., 0] * 10, np.zeros_like(depth))

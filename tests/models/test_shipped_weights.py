@@ -165,6 +165,7 @@ def test_their_card_names_licence_data_and_limits() -> None:
     card = (find(DEFAULT) / "README.md").read_text("utf-8").lower()
     for subject in ("licen", "data", "limit"):
         assert subject in card, subject
+    assert "|---" in card.split("## figures")[1].split("\n## ")[0]  # measured, in a table
     for name in read_config(DEFAULT)["sources"]["data"]:
         assert name.lower() in card, f"the card does not mention the data {name}"
 

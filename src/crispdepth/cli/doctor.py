@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from crispdepth import __version__
 from crispdepth.cli.errors import ExitCode, one_line
 from crispdepth.models.engines import EngineName
+from crispdepth.models.weights import DEFAULT
 
 if TYPE_CHECKING:
     from crispdepth.types import RefinedDepth
@@ -82,7 +83,7 @@ def _examine() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         for name, check in CHECKS.items():
             yield _try(name, partial(check, Path(folder)))
-        yield _weights(Path(folder))
+        yield _try(f"weights {DEFAULT}", partial(_refine, "learned", Path(folder)))
     here = _try("this folder", _write_here)
     yield _optional(here, "cannot be written; name another with -o", state="warning")
 
@@ -98,18 +99,6 @@ def _optional(
     finding: Finding, advice: str, state: Literal["absent", "warning"] = "absent"
 ) -> Finding:
     return finding if finding.state == "ok" else replace(finding, state=state, detail=advice)
-
-
-def _weights(folder: Path) -> Finding:
-    """The shipped weights; an installation without them is sound as long as none are shipped."""
-    from crispdepth.models.weights import DEFAULT, find
-
-    name = f"weights {DEFAULT}"
-    try:
-        find(DEFAULT)
-    except FileNotFoundError:
-        return Finding(name, "absent", "not shipped with this version; --engine classical works")
-    return _try(name, partial(_refine, "learned", folder))
 
 
 def _memory() -> str:
@@ -169,7 +158,6 @@ def _refined(engine: EngineName) -> "RefinedDepth":
     import numpy as np
 
     from crispdepth import refine
-    from crispdepth.models.weights import DEFAULT
 
     y, x = np.mgrid[:96, :128]
     disc = np.hypot(y - 48, x - 64) < 28

@@ -190,7 +190,8 @@ class LayeredSampler:
         usable = frame.depth.usable
         if frame.rough is None or not usable.any() or not np.ptp(frame.rough):
             return None
-        rough = frame.rough * np.float32(COMPLETER_RANGE / np.ptp(frame.rough))
+        stretch = np.float32(COMPLETER_RANGE / np.ptp(frame.rough))
+        rough = (frame.rough - frame.rough.min()) * stretch
         nearest = np.float32(COMPLETER_RANGE) * frame.depth.values[usable].min()
         true = np.divide(nearest, frame.depth.values, out=np.zeros_like(rough), where=usable)
         drift = drift_of(rough, true, usable)

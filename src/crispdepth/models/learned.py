@@ -52,6 +52,8 @@ class LearnedCompleter:
     # Complete the whole frame at the trained size and only what is near the mask's boundary, tile
     # by tile, at `resolution`.
     tiled: bool = False
+    # Apply `careful`; without it the answers are the network's own.
+    careful: bool = True
     name: str = "learned"
     # SHA-256 of the ONNX file, whatever folder it was in.
     sha256: str = field(init=False, compare=False)
@@ -83,7 +85,7 @@ class LearnedCompleter:
             completion = complete_tiled(
                 self._run, image, inverse_depth, mask, whole, tile=TRAINED, margin=MARGIN
             )
-        return careful(completion, inverse_depth, inside)
+        return careful(completion, inverse_depth, inside) if self.careful else completion
 
     def _run(
         self, image: NDArray[np.float32], inverse_depth: Float32Map, mask: Float32Map

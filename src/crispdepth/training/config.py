@@ -33,7 +33,7 @@ class FitConfig:
     weights as they are."""
 
     bf16: bool = False
-    """Compute in bfloat16 where that is safe (autocast); for GPUs."""
+    """Compute in bfloat16 where that is safe (autocast): on GPUs, and on CPUs that have it."""
 
     every: int = 500
     """Steps between evaluations on the held-out samples; each ends with a checkpoint."""

@@ -43,11 +43,12 @@ def of_weights(name: str, folder: str | Path) -> dict[str, Baseline]:
     """
     config = read_config(folder)
     completer = partial(load, folder)
+    own = partial(load, folder, careful=False)  # the paper's methods are the network alone
     if config.get("variant", "layered") != "layered":
-        return {name: direct(completer)}
+        return {name: direct(own)}
     methods = {name: layered(completer), f"{name}-hard": layered(completer, hard_masks=True)}
     if config.get("stage") == 1:
-        methods[f"{name}-eroded"] = layered_eroded(completer)
+        methods[f"{name}-eroded"] = layered_eroded(own)
     return methods
 
 
