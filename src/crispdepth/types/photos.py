@@ -1,4 +1,4 @@
-"""The values that travel between modules: frozen, NumPy, checked when they are built.
+"""Values of one photo: camera, depth, masks, layers, the refined depth.
 
 Their arrays refuse writes, but large ones are not copied: whoever goes on writing to the array
 that a value was built from changes the value, and passes a copy if that must not be.
@@ -47,9 +47,9 @@ class Camera:
     cam_from_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))  # metres
 
     def __post_init__(self) -> None:
-        _set(self, K=_readonly(np.asarray(self.K, np.float64)))
-        _set(self, cam_from_world=_readonly(np.asarray(self.cam_from_world, np.float64)))
-        _set(self, size=(int(self.size[0]), int(self.size[1])))
+        set_fields(self, K=readonly(np.asarray(self.K, np.float64)))
+        set_fields(self, cam_from_world=readonly(np.asarray(self.cam_from_world, np.float64)))
+        set_fields(self, size=(int(self.size[0]), int(self.size[1])))
         for name, value, shape in (
             ("K", self.K, (3, 3)),
             ("cam_from_world", self.cam_from_world, (4, 4)),
@@ -114,7 +114,7 @@ class DepthMap:
                 f"The camera is for {self.camera.size}, the depth map is {values.shape}; "
                 "use camera.resized(size)."
             )
-        _set(self, values=_readonly(values), valid=_readonly(usable))
+        set_fields(self, values=readonly(values), valid=readonly(usable))
 
     def __repr__(self) -> str:
         return (
@@ -174,7 +174,7 @@ class MaskSet:
         names = tuple(self.names) or tuple(f"mask{i}" for i in range(len(values)))
         if len(names) != len(values) or len(set(names)) != len(names):
             raise ValueError(f"Need {len(values)} distinct mask names, got {names}.")
-        _set(self, values=_readonly(values), names=names)
+        set_fields(self, values=readonly(values), names=names)
 
     def __repr__(self) -> str:
         stored = f"{self.values.shape} {self.values.dtype}"
@@ -221,7 +221,7 @@ class View:
         for part in (self.camera, self.depth, self.masks):
             if part is not None and part.size != size:
                 raise ValueError(f"{type(part).__name__} is {part.size}, the photo is {size}.")
-        _set(self, image=_readonly(image))
+        set_fields(self, image=readonly(image))
 
 
 class Completion(NamedTuple):
@@ -278,7 +278,7 @@ class LayerPair:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "foreground", "background"):
-            _set(self, **{name: _readonly(getattr(self, name))})
+            set_fields(self, **{name: readonly(getattr(self, name))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +300,7 @@ class RefinedDepth:
 
     def __post_init__(self) -> None:
         for name in ("image", "confidence", "gate"):
-            _set(self, **{name: _readonly(getattr(self, name))})
+            set_fields(self, **{name: readonly(getattr(self, name))})
 
     @property
     def changed(self) -> BoolMap:
@@ -314,14 +314,14 @@ class RefinedDepth:
         return save(self, path, formats)
 
 
-def _readonly(array: NDArray[Any]) -> Any:
+def readonly(array: NDArray[Any]) -> Any:
     """A view of the array that refuses writes; the array itself stays as writable as it was."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-def _set(instance: object, **fields: Any) -> None:
+def set_fields(instance: object, **fields: Any) -> None:
     """Assign fields of a frozen dataclass while it is being built."""
     for name, value in fields.items():
         object.__setattr__(instance, name, value)
