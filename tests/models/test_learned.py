@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from crispdepth.models.learned import NEAR_SHARE, LearnedCompleter, careful
+from crispdepth.models.learned import NEAR_SHARE, REACH, LearnedCompleter, careful
 from crispdepth.models.weights import load_model
 from crispdepth.ops.resample import shrink, upsample
 from crispdepth.tasks.refine import refine_depth
@@ -66,10 +66,12 @@ def test_it_is_the_network_of_its_folder(completer: LearnedCompleter, tiny_weigh
 
 
 def test_the_inside_moves_away_from_the_outside_or_not_at_all() -> None:
-    inside = np.zeros((48, 64), bool)
-    inside[:, :32] = True
+    inside = np.zeros((48, 320), bool)
+    inside[:, :160] = True
     depth = np.where(inside, 6, 2).astype(np.float32)
     whole = np.ones_like(depth)
+    near = np.zeros_like(inside)
+    near[:, 150:170] = True
     for side, away, towards in (
         (inside, 7, 5),
         (~inside, 1, 3),
@@ -79,8 +81,21 @@ def test_the_inside_moves_away_from_the_outside_or_not_at_all() -> None:
             moved = Completion(np.full_like(depth, value), whole)
             found = careful(moved, depth, side)
             assert found.layer is moved.layer
-            np.testing.assert_allclose(found.gate[side], expected)
-            np.testing.assert_array_equal(found.gate[~side], 1)
+            np.testing.assert_allclose(found.gate[side & near], expected)
+            np.testing.assert_array_equal(found.gate[~side & near], 1)
+
+
+def test_far_from_the_border_of_the_mask_nothing_moves() -> None:
+    inside = np.zeros((48, 320), bool)
+    inside[:, :160] = True
+    depth = np.where(inside, 6, 2).astype(np.float32)
+    moved = Completion(np.full_like(depth, 9), np.ones_like(depth))
+    gate = careful(moved, depth, ~inside).gate
+    reach = round(REACH)
+    assert not gate[:, : 160 - reach].any()
+    assert not gate[:, 160 + reach :].any()
+    assert (np.diff(gate[0, :160]) >= 0).all()  # it shuts gradually
+    assert np.abs(np.diff(gate[0, :160])).max() < 0.3
 
 
 def test_not_careful_it_is_the_network_alone(
@@ -109,7 +124,8 @@ def test_padding_repeats_the_edges(completer: LearnedCompleter) -> None:
         np.pad(x, ((0, 14), (0, 26)) + ((0, 0),) * (x.ndim - 2), "edge")
         for x in (image, depth, mask)
     ]
-    for values, cropped in zip(completer(image, depth, mask), completer(*wider), strict=True):
+    network = replace(completer, careful=False)  # being careful goes by the frame
+    for values, cropped in zip(network(image, depth, mask), network(*wider), strict=True):
         np.testing.assert_array_equal(values, cropped[:50, :70])
 
 
@@ -131,6 +147,7 @@ def test_threads_may_share_it(completer: LearnedCompleter) -> None:
 
 
 def test_tiles_replace_what_is_near_the_boundary_only(completer: LearnedCompleter) -> None:
+    completer = replace(completer, careful=False)  # that goes by the whole frame
     size = (352, 1120)
     image, depth, _ = scene(size)
     mask = np.zeros(size, np.float32)
@@ -138,11 +155,9 @@ def test_tiles_replace_what_is_near_the_boundary_only(completer: LearnedComplete
     tiled = replace(completer, resolution=1120, tiled=True)(image, depth, mask)
     small = completer(*(shrink(each, (101, 320)) for each in (image, depth, mask)))
     tile = completer(image[:320, :320], depth[:320, :320], mask[:320, :320])
-    # The gate is made careful once for the whole frame, so what is inside the mask is left out.
     for found, coarse, fine in zip(tiled, small, tile, strict=True):
         np.testing.assert_array_equal(found[:, 320:], upsample(coarse, size)[:, 320:])
-        np.testing.assert_allclose(found[:64, 104:240], fine[:64, 104:240], atol=1e-5)
-    np.testing.assert_allclose(tiled.layer[:64, :240], tile.layer[:64, :240], atol=1e-5)
+        np.testing.assert_allclose(found[:64, :240], fine[:64, :240], atol=1e-5)
 
 
 def test_refinement_takes_it(completer: LearnedCompleter) -> None:

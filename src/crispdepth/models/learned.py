@@ -27,6 +27,10 @@ what networks expect there is too near (as for the classical completer, docs/exp
 BLUR = 4.0
 """Pixels from the mask's border to where rough depth is that of one layer alone, about."""
 
+REACH = 16.0
+"""Pixels from the mask's border within which the gate may open, at `TRAINED`; at a higher
+resolution more in proportion. Rough depth is blurred over less than that."""
+
 TRAINED = 320
 """Side in pixels of the images the network was trained on, and of the tiles."""
 
@@ -113,22 +117,27 @@ class LearnedCompleter:
 
 
 def careful(completion: Completion, inverse_depth: Float32Map, inside: BoolMap) -> Completion:
-    """A completion that moves the inside of the mask only away from what is outside.
+    """A completion that keeps to the mask's border and moves its inside only away from the outside.
 
-    Towards the eye it moves by `NEAR_SHARE` only. What is outside is taken from beyond the reach of
-    its blur and continued smoothly. The gate alone changes, and outside the mask nothing does.
+    Towards the eye the inside moves by `NEAR_SHARE` only. What is outside is taken from beyond the
+    reach of its blur and continued smoothly. The gate alone changes: it shuts over the last quarter
+    of `REACH`, and is exactly 0 beyond.
 
     Args:
         completion: of the layer inside the mask, (h, w).
         inverse_depth: the input, (h, w).
         inside: (h, w), somewhere true and somewhere false.
     """
-    beyond = signed_distance(inside) < -BLUR
+    distance = signed_distance(inside)
+    beyond = distance < -BLUR
     behind = pull_push(inverse_depth, (beyond if beyond.any() else ~inside).astype(np.float32))
     nearer = completion.layer > behind
     comes = completion.layer > inverse_depth
     share = np.where(nearer == comes, np.where(nearer, NEAR_SHARE, 1), 0)
-    return completion._replace(gate=completion.gate * np.where(inside, share, 1).astype(np.float32))
+    reach = REACH * max(1, max(inside.shape) / TRAINED)
+    open_to = 4 * (1 - np.abs(distance) / reach)
+    share = np.where(inside, share, 1) * open_to.clip(0, 1)
+    return completion._replace(gate=completion.gate * share.astype(np.float32))
 
 
 def _batch(maps: NDArray[np.float32]) -> NDArray[np.float32]:
