@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from crispdepth.types import MaskSet
+from crispdepth.viz.html import MetricColumn, MetricTable
 from crispdepth.viz.report import (
     MAX_SAMPLES,
-    MetricColumn,
-    MetricTable,
     SampleFigure,
     benchmark_report,
     compare_report,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from crispdepth.evaluation.baselines import Baseline
     from crispdepth.types import DepthMap, Float32Map, Kind, MaskSet, Size
     from crispdepth.viz.colour import Rgb
-    from crispdepth.viz.report import MetricTable, SampleFigure
+    from crispdepth.viz.html import MetricTable
+    from crispdepth.viz.report import SampleFigure
 
 KindOption = Literal["auto", "depth", "inverse_depth"]
 
@@ -232,7 +233,8 @@ def _judge(inputs: _Inputs, difference: _Difference) -> tuple["MetricTable | Non
 
     from crispdepth.geometry.depth import inverse_depth
     from crispdepth.types import DepthMap, MaskSet
-    from crispdepth.viz.report import MetricTable, SampleFigure
+    from crispdepth.viz.html import MetricTable
+    from crispdepth.viz.report import SampleFigure
 
     before, truth = inputs.before, inputs.truth
     valid = before.usable & inputs.after.usable

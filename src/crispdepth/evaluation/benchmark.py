@@ -33,7 +33,8 @@ from crispdepth.geometry.align import TargetNorm, fit_scale_shift, normalise_tar
 from crispdepth.geometry.depth import inverse_depth
 from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.types import BoolMap, Float32Map
-from crispdepth.viz.report import MetricColumn, MetricTable, SampleFigure
+from crispdepth.viz.html import MetricColumn, MetricTable
+from crispdepth.viz.report import SampleFigure
 
 COLUMNS = (
     MetricColumn("r3", "R3", lower_is_better=False, digits=2),

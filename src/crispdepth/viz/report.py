@@ -1,14 +1,9 @@
-"""Self-contained HTML reports: one file, no requests, opens from a folder, a mail or a web page."""
+"""HTML reports on refinement: one file, no requests, opens from a folder, a mail or a web page."""
 
-import base64
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
-from string import Template
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +12,6 @@ from crispdepth.types import BoolMap, Float32Map, MaskSet
 from crispdepth.viz.colour import (
     BETTER,
     WORSE,
-    Colour,
     Range,
     Rgb,
     change_map,
@@ -25,11 +19,22 @@ from crispdepth.viz.colour import (
     colour_range,
     signed_map,
 )
+from crispdepth.viz.html import (
+    MAX_SIDE,
+    MetricTable,
+    colour_bar,
+    figure,
+    header,
+    jpeg_url,
+    page,
+    png_url,
+    shrunk,
+    table_html,
+)
 from crispdepth.viz.sheet import (
     Window,
     boundary_closeups,
     closeup_size,
-    fit,
     mask_boundary,
     outlined,
     thinned,
@@ -38,29 +43,8 @@ from crispdepth.viz.sheet import (
 MAX_SAMPLES = 12
 """Samples that a report shows: a page of megabytes per sample soon opens too slowly."""
 
-_MAX_SIDE = 640  # pixels of a picture in a report
-_CLOSEUP_SIDE = 160  # most pixels of a close-up; the browser enlarges them as squares
 _CLOSEUPS = 3
 _FULL_COLOUR = 0.1  # of the range of the truth: the change of error that is fully blue or red
-
-
-@dataclass(frozen=True)
-class MetricColumn:
-    """One column of a table of numbers."""
-
-    key: str  # which number of a row
-    title: str  # what the head of the column says
-    lower_is_better: bool
-    digits: int = 3  # after the decimal point
-
-
-@dataclass(frozen=True)
-class MetricTable:
-    """Methods in rows, metrics in columns; a number that is missing or NaN is shown as a dash."""
-
-    title: str
-    columns: Sequence[MetricColumn]
-    rows: Mapping[str, Mapping[str, float]]  # method -> key -> number
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +83,15 @@ def benchmark_report(
     if len(shown) < len(samples):
         links.append(f"<li>The first {len(shown)} of {len(samples)} samples are shown.</li>")
     body = [
-        _header(title, facts),
-        *map(_table, tables),
+        header(title, facts),
+        *map(table_html, tables),
         f'<nav aria-label="Samples"><ul>{"".join(links)}</ul></nav>' if links else "",
     ]
     for i, sample in enumerate(shown):
         body.append(f'<section id="s{i}"><h2>{escape(sample.name)}</h2>')
         body.append(_sample(sample, "initial", difference=sample.truth is None))
         body.append("</section>")
-    return _page(title, body)
+    return page(title, body)
 
 
 def compare_report(
@@ -117,59 +101,8 @@ def compare_report(
     sample: SampleFigure,  # `refined` holds the one map that `initial` is compared with
 ) -> str:
     """The HTML of two depth maps of one photo: slider, difference, close-ups, numbers if any."""
-    body = [_header(title, facts), _table(table) if table else ""]
-    return _page(title, [*body, _sample(sample, "before", difference=True)])
-
-
-def _page(title: str, body: Iterable[str]) -> str:
-    template = files("crispdepth.viz").joinpath("report.html").read_text("utf-8")
-    return Template(template).substitute(title=escape(title), body="\n".join(filter(None, body)))
-
-
-def _header(title: str, facts: Mapping[str, str]) -> str:
-    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    return f"<header><h1>{escape(title)}</h1><dl>{rows}</dl></header>"
-
-
-def _table(table: MetricTable) -> str:
-    head = "".join(_column_head(column) for column in table.columns)
-    best = {column.key: _best(column, table.rows.values()) for column in table.columns}
-    rows = []
-    for method, numbers in table.rows.items():
-        cells = []
-        for column in table.columns:
-            text = _number(numbers.get(column.key, math.nan), column.digits)
-            mark = ' class="best"' if text == best[column.key] else ""
-            cells.append(f"<td{mark}>{text}</td>")
-        rows.append(f'<tr><th scope="row">{escape(method)}</th>{"".join(cells)}</tr>')
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
-        f"<table><caption>{escape(table.title)}; best in bold</caption>"
-        f'<thead><tr><th scope="col">method</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _column_head(column: MetricColumn) -> str:
-    arrow, words = ("↓", "lower") if column.lower_is_better else ("↑", "higher")
-    return (
-        f'<th scope="col">{escape(column.title)} '
-        f'<abbr title="{words} is better" aria-label="{words} is better">{arrow}</abbr></th>'
-    )
-
-
-def _best(column: MetricColumn, rows: Iterable[Mapping[str, float]]) -> str | None:
-    """The best number of a column as it is printed: numbers that look equal are equally good."""
-    numbers = [row[column.key] for row in rows if not math.isnan(row.get(column.key, math.nan))]
-    if not numbers:
-        return None
-    return _number(min(numbers) if column.lower_is_better else max(numbers), column.digits)
-
-
-def _number(value: float, digits: int) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("inf", "∞").replace("-", "−")
+    body = [header(title, facts), table_html(table) if table else ""]
+    return page(title, [*body, _sample(sample, "before", difference=True)])
 
 
 def _sample(sample: SampleFigure, before: str, *, difference: bool) -> str:
@@ -181,12 +114,12 @@ def _sample(sample: SampleFigure, before: str, *, difference: bool) -> str:
     if sample.truth is not None:
         truth = _depth_picture(sample.truth, _truth_valid(sample), shown)
         first.append(
-            _figure(truth, "True inverse depth: near is bright, unknown is grey", "True depth")
+            figure(truth, "True inverse depth: near is bright, unknown is grey", "True depth")
         )
-    initial = _jpeg(_depth_picture(sample.initial, sample.valid, shown))
+    initial = jpeg_url(_depth_picture(sample.initial, sample.valid, shown))
     parts = [f'<div class="grid">{"".join(first)}</div>'] if first else []
     for method, values in sample.refined.items():
-        refined = _jpeg(_depth_picture(values, sample.valid, shown))
+        refined = jpeg_url(_depth_picture(values, sample.valid, shown))
         figures = [_slider(initial, refined, before, method, sample.name)]
         if difference:
             figures.append(_difference_figure(sample, values))
@@ -210,15 +143,15 @@ def _truth_valid(sample: SampleFigure) -> BoolMap:
 
 
 def _depth_picture(values: Float32Map, valid: BoolMap, shown: Range) -> Rgb:
-    values, valid = thinned(values, _MAX_SIDE), thinned(valid, _MAX_SIDE)
+    values, valid = thinned(values, MAX_SIDE), thinned(valid, MAX_SIDE)
     return colour_depth(values, valid, low=shown.low, high=shown.high)
 
 
 def _photo_figure(sample: SampleFigure, image: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
-    photo = _shrink(eight_bit(image), _MAX_SIDE)
+    photo = shrunk(eight_bit(image), MAX_SIDE)
     if sample.masks is None:
-        return _figure(photo, "Photo", "Photo")
-    return _figure(
+        return figure(photo, "Photo", "Photo")
+    return figure(
         outlined(photo, sample.masks), "Photo with mask outlines", "Photo with mask outlines"
     )
 
@@ -227,9 +160,9 @@ def _difference_figure(sample: SampleFigure, values: Float32Map) -> str:
     change = np.abs(values - sample.initial)
     change[~sample.valid] = 0
     limit = float(change.max())
-    caption = f"Change of inverse depth: {_scale((255, 255, 255), (0, 0, 0))} 0 to {limit:.3g}"
+    caption = f"Change of inverse depth: {colour_bar((255, 255, 255), (0, 0, 0))} 0 to {limit:.3g}"
     picture = change_map(change, limit or 1.0, sample.valid)
-    return _figure(picture, caption, "Size of the change")
+    return figure(picture, caption, "Size of the change")
 
 
 def _improvement_figure(
@@ -238,11 +171,11 @@ def _improvement_figure(
     error_change = np.abs(values - truth) - np.abs(sample.initial - truth)
     limit = _FULL_COLOUR * (shown.high - shown.low) or 1.0
     caption = (
-        f"Change of the error: better {_scale(BETTER, (255, 255, 255), WORSE)} worse; "
+        f"Change of the error: better {colour_bar(BETTER, (255, 255, 255), WORSE)} worse; "
         f"full colour at {limit:.3g}, {_FULL_COLOUR:.0%} of the true range"
     )
     picture = signed_map(error_change, limit, sample.valid & _truth_valid(sample))
-    return _figure(picture, caption, "Where the error fell (blue) and rose (red)")
+    return figure(picture, caption, "Where the error fell (blue) and rose (red)")
 
 
 def _closeups(sample: SampleFigure, before: str) -> str:
@@ -266,7 +199,7 @@ def _closeups(sample: SampleFigure, before: str) -> str:
         if sample.image is not None:
             pictures.insert(0, eight_bit(window.crop(sample.image)))
         cells = [
-            f'<td><img src="{_png(picture)}" alt="Close-up {number}: {escape(name)}"></td>'
+            f'<td><img src="{png_url(picture)}" alt="Close-up {number}: {escape(name)}"></td>'
             for name, picture in zip(names, pictures, strict=True)
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -307,36 +240,3 @@ def _slider(before_url: str, after_url: str, before: str, after: str, name: str)
         f"</div><figcaption>{escape(before)} | {escape(after)}: drag, or use the arrow keys"
         "</figcaption></figure>"
     )
-
-
-def _figure(picture: Rgb, caption_html: str, alt: str) -> str:
-    return (
-        f'<figure><img src="{_jpeg(picture)}" alt="{escape(alt)}">'
-        f"<figcaption>{caption_html}</figcaption></figure>"
-    )
-
-
-def _scale(*colours: Colour) -> str:
-    """A colour bar, as HTML."""
-    stops = ", ".join(f"rgb{colour}" for colour in colours)
-    return f'<span class="scale" style="background: linear-gradient(to right, {stops})"></span>'
-
-
-def _shrink(picture: Rgb, side: int) -> Rgb:
-    return fit(picture, side) if max(picture.shape) > side else picture
-
-
-def _jpeg(picture: Rgb) -> str:
-    """As a data URL; full colour resolution, for depth edges are edges of colour."""
-    full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-    options = [cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full]
-    return _data_url("jpeg", _shrink(picture, _MAX_SIDE), options)
-
-
-def _png(picture: Rgb) -> str:
-    return _data_url("png", _shrink(picture, _CLOSEUP_SIDE), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-
-
-def _data_url(kind: str, picture: Rgb, options: Sequence[int]) -> str:
-    _, encoded = cv2.imencode(f".{kind}", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
