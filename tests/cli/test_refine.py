@@ -429,6 +429,7 @@ USAGE = [
     (("photos", "--shard", "2/1"), "--shard"),
     (("photos", "-o", "x.tif"), "x.tif"),
     (("photos", "-o", "notes.txt"), "is a file; name a folder"),
+    (("photos", "-o", "result.txt"), "name a folder, or a depth file"),
     (("project", "--depth", "depths", "-o", "project/images"), "folder of the photos"),
     (("photos/a.png", "--png-scale", "0"), "--png-scale is a number above 0"),
     (("photos/a.png", "--depth-scale", "-1"), "--depth-scale is a number above 0"),

@@ -202,7 +202,10 @@ def test_small_labels_are_left_out_and_named(tmp_path: Path) -> None:
     path = save(tmp_path / "labels.png", labels)
     read = read_masks([path])  # 1 % are 4 pixels
     assert read.masks.names == ("1", "3")
-    assert "2 of 4 labels cover too little of the photo and are left out: 2, 4." in read.notes[-1]
+    assert (
+        "2 of 4 labels cover too little of the photo for a mask and go to their neighbours: 2, 4."
+        in read.notes[-1]
+    )
     assert read_masks([path], min_share=0).masks.names == ("1", "2", "3", "4")
     assert len(read_masks([path], min_share=1).masks) == 0
 

@@ -50,7 +50,7 @@ def test_a_network_that_is_not_there_is_named(fake_rembg: FakeRembg) -> None:
 
 def test_without_rembg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
-    with pytest.raises(ImportError, match=r'pip install "crispdepth\[auto\]"'):
+    with pytest.raises(ImportError, match=r'pip install "crispdepth\[masks\]"'):
         SalientMask()
 
 

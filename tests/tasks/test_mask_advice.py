@@ -111,3 +111,13 @@ def test_where_no_depth_was_measured_it_gives_no_advice() -> None:
     holed = ROUGH.copy()
     holed[50:150, 100:600] = np.nan
     assert refine(thing(), rough=holed).notes == ()
+
+
+def test_a_depth_map_given_as_a_mask_is_asked_about() -> None:
+    ramp = np.tile(np.linspace(0, 1, SIZE[1], dtype=np.float32), (SIZE[0], 1))
+    asked = "neither black nor white: is it a depth map?"
+    notes = [
+        refine_depth(PHOTO, DepthMap(ROUGH, "inverse_depth"), MaskSet(mask[None])).notes
+        for mask in (ramp, thing().astype(np.float32))
+    ]
+    assert [any(asked in note for note in each) for each in notes] == [True, False]

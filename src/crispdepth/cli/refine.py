@@ -35,6 +35,10 @@ DEPTH_SUFFIXES = (".exr", ".npy", ".pfm", ".png")
 """An output that ends so is one depth file, any other is a folder."""
 
 
+OTHER_SUFFIXES = frozenset((".csv", ".glb", ".json", ".mp4", ".npz", ".ply", ".txt", ".zip"))
+"""An output of these names is no folder; somebody expects another kind of file."""
+
+
 @dataclass(frozen=True)
 class RefineOptions:
     """Crisp, layered depth from a photo, its rough depth and its mask.
@@ -167,12 +171,12 @@ def _is_file(out: Path) -> bool:
     if out.is_dir():
         return False
     suffix = out.suffix.lower()
-    if suffix in PHOTO_SUFFIXES - {*DEPTH_SUFFIXES}:
-        raise UsageError(f"-o {out}: a depth file is {', '.join(DEPTH_SUFFIXES)}.")
     if suffix not in DEPTH_SUFFIXES and out.is_file():
         raise UsageError(
             f"-o {out} is a file; name a folder, or a depth file ({', '.join(DEPTH_SUFFIXES)})."
         )
+    if suffix in (PHOTO_SUFFIXES | OTHER_SUFFIXES) - {*DEPTH_SUFFIXES}:
+        raise UsageError(f"-o {out}: name a folder, or a depth file: {', '.join(DEPTH_SUFFIXES)}.")
     return suffix in DEPTH_SUFFIXES
 
 

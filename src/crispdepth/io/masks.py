@@ -161,7 +161,7 @@ def _read_source(
     if left_out:
         notes.append(
             f"{file.name}: {len(left_out)} of {len(ids)} labels cover too little of the photo "
-            f"and are left out: {_some(left_out)}."
+            f"for a mask and go to their neighbours: {_some(left_out)}."
         )
     return _Stored(found.masks, names, tuple(notes))
 
@@ -172,6 +172,8 @@ def _numbers(source: Path | bytes | NDArray[Any], file: Path, layout: Layout) ->
     data = source if isinstance(source, bytes) else read_bytes(source)
     if is_picture(data):
         return _from_picture(data, file, layout)
+    if not data.startswith((b"\x93NUMPY", b"PK")):
+        raise ValueError(f"{file} is no picture ({FORMATS}) and no NumPy file of masks.")
     try:
         array = read_array(data, ("masks", "mask"))
     except Exception as error:  # on malformed bytes the readers may raise anything

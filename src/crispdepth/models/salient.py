@@ -1,4 +1,4 @@
-"""The mask of what a photo shows, found by a network: rembg, from the extra ``auto``."""
+"""The mask of what a photo shows, found by a network: rembg, from the extra ``masks``."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class SalientMask:
             from rembg.sessions import sessions_names_downloadable as names
         except ImportError as error:
             raise ImportError(
-                'Automatic masks need rembg: pip install "crispdepth[auto]"'
+                'Automatic masks need rembg: pip install "crispdepth[masks]"'
             ) from error
         if model not in names:
             raise ValueError(

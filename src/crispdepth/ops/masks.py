@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.ops.resample import same_aspect
-from crispdepth.types import MaskSet, Size
+from crispdepth.types import BoolMap, MaskSet, Size
 
 MIN_SHARE = 0.01
 """An instance counts when it covers more than this share of its map (Layered Depth Refinement
@@ -27,16 +27,31 @@ class Instances(NamedTuple):
 def instances_from_labels(labels: NDArray[Any], min_share: float = MIN_SHARE) -> Instances:
     """One mask for each id above 0 that covers more than ``min_share`` of the map.
 
+    What is left out goes to whatever is nearest to it, another instance or none: as a hole in a
+    mask it would be taken for background, which keys on a table are not.
+
     Args:
         labels: (h, w) integers; 0 and below is no instance.
         min_share: in [0, 1].
     """
     ids, counts = count_labels(labels)
     is_large = counts > min_share * labels.size
+    if 0 < np.count_nonzero(is_large) < len(ids):
+        labels = _filled(labels, np.isin(labels, ids[~is_large]))
     masks = np.zeros((np.count_nonzero(is_large), *labels.shape), np.uint8)
     for mask, instance in zip(masks, ids[is_large], strict=True):
         mask[labels == instance] = 255
     return Instances(masks, tuple(ids[is_large].tolist()), tuple(ids[~is_large].tolist()))
+
+
+def _filled(labels: NDArray[Any], holes: BoolMap) -> NDArray[Any]:
+    """The labels (h, w) with those in ``holes``, not everywhere, replaced by the nearest others."""
+    _, number = cv2.distanceTransformWithLabels(
+        holes.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of_number = np.zeros(int(number.max()) + 1, labels.dtype)
+    of_number[number[~holes]] = labels[~holes]
+    return np.where(holes, of_number[number], labels)
 
 
 def count_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:

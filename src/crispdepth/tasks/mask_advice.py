@@ -14,6 +14,10 @@ NOT_FOLLOWED = "not follow the edges of the photo"
 """What every advice says."""
 
 
+GREY = 0.5
+"""Share of the photo that a mask may leave between 0.1 and 0.9 without a question."""
+
+
 class Evidence(NamedTuple):
     """What the outlines of masks are held against, at one size whatever the completer."""
 
@@ -75,3 +79,8 @@ def _where_it_fits(misfit: Misfit, scale: float) -> str:
     if grown:
         return f"its outline fits best when {'grown' if grown > 0 else 'shrunk'} by {abs(grown)} px"
     return "its outline is ragged or far from any"
+
+
+def is_grey(mask: Float32Map) -> bool:
+    """Whether a mask (h, w) in [0, 1] leaves most of the photo undecided, as depth would."""
+    return bool(np.mean((mask > 0.1) & (mask < 0.9)) > GREY)

@@ -17,7 +17,7 @@ from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.ops.fill import pull_push
 from crispdepth.ops.images import eight_bit
 from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
-from crispdepth.tasks.mask_advice import advice, evidence
+from crispdepth.tasks.mask_advice import advice, evidence, is_grey
 from crispdepth.types import (
     BoolMap,
     DepthMap,
@@ -30,6 +30,9 @@ from crispdepth.types import (
 
 FILL_BLUR = 2.5
 """Blur in pixels of the depth edges in invalid regions that are filled."""
+
+OPAQUE = 0.995
+"""A mask counts as 1 from here on, and as 0 up to 1 - 0.995: the last step of 8 bits is noise."""
 
 SUPPORT_SIGMA = 0.02
 """Radius, as a share of the longer side, in which kept pixels support a completed one."""
@@ -108,14 +111,14 @@ def refine_depth(
     notes: list[str] = []
     used = 0
     for index, name in enumerate(masks.names):
-        alpha = masks[index]
-        if config.hard_masks:
-            alpha = (alpha >= 0.5).astype(np.float32)
+        alpha = _cleaned(masks[index], config.hard_masks)
         if problem := _unusable(alpha):
             notes.append(f"Mask {name!r} {problem}")
             continue
         used += 1
         mask = shrink(alpha, size)
+        if is_grey(mask):
+            notes.append(f"Most of mask {name!r} is neither black nor white: is it a depth map?")
         notes += advice(edges, mask, name, max(depth.size) / max(size))
         front, back = _complete(scene, alpha, mask, chosen)
         if len(masks) == 1 and _is_inverted(front, back, alpha):
@@ -196,6 +199,14 @@ def _prepare(image: NDArray[Any], inverse: Float32Map, valid: BoolMap, resolutio
     return _Scene(inverse, valid, photo, small_photo, small, share)
 
 
+def _cleaned(alpha: Float32Map, hard: bool) -> Float32Map:
+    """The mask (h, w) without noise at its two ends, or thresholded at one half."""
+    if hard:
+        return (alpha >= 0.5).astype(np.float32)
+    alpha = np.where(alpha >= OPAQUE, np.float32(1), alpha)
+    return np.where(alpha <= 1 - OPAQUE, np.float32(0), alpha)
+
+
 def _unusable(alpha: Float32Map) -> str | None:
     """Why a mask has no boundary to refine at, or None."""
     inside = int(np.count_nonzero(alpha >= 0.5))
@@ -220,8 +231,8 @@ def _complete(
     """
     inverse = _filled(scene.small_inverse, scene.small_valid, mask)
     front, back = (
-        _complete_layer(scene, inverse, side, completer, alpha == hidden)
-        for side, hidden in ((mask, 0), (1 - mask, 1))
+        _complete_layer(scene, inverse, side, completer, hidden)
+        for side, hidden in ((mask, 1 - alpha), (1 - mask, alpha))
     )
     return front, back
 
@@ -231,9 +242,10 @@ def _complete_layer(
     inverse: Float32Map,
     mask: Float32Map,
     completer: LayerCompleter,
-    hidden: BoolMap,
+    other: Float32Map,
 ) -> _Layer:
-    """One layer; where it is ``hidden`` (h, w) by the other one there is no input to keep."""
+    """One layer; the more the ``other`` (h, w) covers of it, the less input there is to keep."""
+    hidden = other == 1
     size = (hidden.shape[0], hidden.shape[1])
     layer, gate = completer(scene.small_photo, inverse, mask)
     confidence = 1 - gate * (1 - _support(gate, mask))
@@ -248,7 +260,7 @@ def _complete_layer(
         # A pixel whose detail the small map does not show must not move against the completer.
         against = (values - scene.inverse) * upsample(layer - inverse, size) < 0
         np.copyto(values, scene.inverse, where=against & scene.valid & ~hidden)
-    gate = np.where(hidden, np.float32(1), gate)
+    gate = np.maximum(gate, (2 * other - 1).clip(0))
     # What the gate leaves alone keeps the full-resolution detail of the input.
     kept = scene.inverse + gate * (values - scene.inverse)
     values = np.where(scene.valid, kept, values)
