@@ -22,6 +22,8 @@ from crispdepth.types import PointCloud
 PLACES = (".", "sparse/0", "sparse", "dense/sparse", "colmap/sparse/0", "colmap/sparse")
 """Where a model lies in a project's folder."""
 
+_MODEL_FOLDERS = ("0", "sparse", "dense", "colmap")
+
 # Model id -> name and parameters.
 MODELS = {
     0: ("SIMPLE_PINHOLE", ("f", "cx", "cy")),
@@ -91,7 +93,8 @@ def read_colmap(folder: Path, photos: Path | None) -> Source:
         pose[:3, :3], pose[:3, 3] = rotation, image.t
         views.append(SourceView(root / image.name, lenses[image.camera], pose))
     views.sort(key=lambda view: str(view.photo))
-    return Source(folder.resolve().name, root, tuple(views), points=points, notes=_others(model))
+    project = (part for part in reversed(folder.resolve().parts) if part not in _MODEL_FOLDERS)
+    return Source(next(project, "scene"), root, tuple(views), points=points, notes=_others(model))
 
 
 def lens_of(model: str, size: tuple[int, int], parameters: tuple[float, ...]) -> Lens:
@@ -192,7 +195,8 @@ def _read_binary(model: Path) -> _Model:
     for _ in range(int(file.take("Q")[0])):
         _, *pose, camera = file.take("I7di")
         name = file.word()
-        file.at += 24 * int(file.take("Q")[0])  # its 2-D points: x, y, id of the 3-D point
+        (points,) = file.take("Q")
+        file.at += 24 * int(points)  # x, y and the 3-D point of each
         images.append(_image(file.path, name, int(camera), pose, lenses))
     path = model / "points3D.bin"
     return _Model(lenses, images, _binary_points(path) if path.is_file() else None)
