@@ -1,6 +1,7 @@
 """Scene folders of any known format as one lazily read `Scene`."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -139,6 +140,8 @@ def open_scene(
     name, place, notes = _find(Path(path), format)
     source = _KINDS[name].read(place, root)
     notes += list(source.notes)
+    if root is not None and source.photo_root != root:
+        source = _rerooted(source, root)
     source = replace(source, views=_there(source, notes))
     headers = [read_header(view.photo) for view in source.views]
     names = tuple(_name(view.photo, source.photo_root) for view in source.views)
@@ -278,6 +281,14 @@ def _hint(path: Path) -> str:
     return ""
 
 
+def _rerooted(source: Source, root: Path) -> Source:
+    """The source with its photos, by their relative names, taken from another folder."""
+    views = tuple(
+        replace(view, photo=root / _name(view.photo, source.photo_root)) for view in source.views
+    )
+    return replace(source, photo_root=root, views=views)
+
+
 def _there(source: Source, notes: list[str]) -> tuple[SourceView, ...]:
     """The views whose photos are there."""
     there = tuple(view for view in source.views if view.photo.is_file())
@@ -292,17 +303,24 @@ def _there(source: Source, notes: list[str]) -> tuple[SourceView, ...]:
             f"{len(missing)} of {len(source.views)} photos are missing and left out: "
             f"{some(missing)}"
         )
-    posed = {view.photo for view in there}
-    extra = sorted(
-        path.name
-        for folder in {view.photo.parent for view in there}
-        for path in folder.iterdir()
-        if path.suffix.lower() == there[0].photo.suffix.lower() and path not in posed
-    )
-    # Depth or masks of the same suffix may lie beside the photos; only a minority is worth a word.
-    if extra and len(extra) < len(there):
+    if extra := _unposed(there):
         notes.append(f"{len(extra)} photos have no pose and are left out: {some(extra)}")
     return there
+
+
+def _unposed(views: Sequence[SourceView]) -> list[str]:
+    """Photos that lie beside those of the views, but not what is named after one of these."""
+    used = {view.photo for view in views} | {view.depth.path for view in views if view.depth}
+    suffixes = {view.photo.suffix.lower() for view in views}
+    stems = {view.photo.stem for view in views}
+    return sorted(
+        path.name
+        for folder in {view.photo.parent for view in views}
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes
+        and path not in used
+        and stems.isdisjoint(path.name[: cut.start()] for cut in re.finditer(r"[._]", path.name))
+    )
 
 
 def _name(photo: Path, root: Path) -> str:

@@ -74,7 +74,7 @@ def read_transforms(path: Path, photos: Path | None) -> Source:
                 depth=DepthFile(path.parent / depth, step) if depth else None,
             )
         )
-    notes = [] if photos is None else [f"photos are taken from {photos}"]
+    notes = []
     others = [name for name in SPLITS if (path.parent / f"transforms_{name}.json").is_file()]
     if path.stem.startswith("transforms_") and len(others) > 1:
         notes.append(f"only {path.name} is read; there are the splits {', '.join(others)}")
