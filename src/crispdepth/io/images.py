@@ -150,10 +150,12 @@ def read_header(path: str | Path) -> PhotoHeader:
         width, height = picture.size
         check_pixels(width, height, str(path))
         orientation = _orientation(picture)
-        upright = (
-            (width, height) if _ORIENTATIONS.get(orientation, (False,))[0] else (height, width)
-        )
-        return PhotoHeader(upright, (height, width), orientation, picture.has_transparency_data)
+        turned = _ORIENTATIONS.get(orientation, (False,))[0]
+        if turned and plugin is _TIFF:  # of TIFF, Pillow announces the upright size
+            width, height = height, width
+        stored = height, width
+        upright = (width, height) if turned else stored
+        return PhotoHeader(upright, stored, orientation, picture.has_transparency_data)
 
 
 def write_image(path: str | Path, array: NDArray[Any]) -> None:

@@ -18,9 +18,9 @@ from crispdepth.io.scenes.lens import (
     undistort,
 )
 
-SIZE = (480, 640)
+SIZE = (240, 320)
 VALUES = {
-    "f": 500.0, "fx": 500.0, "fy": 510.0, "cx": 322.0, "cy": 235.0,
+    "f": 250.0, "fx": 250.0, "fy": 255.0, "cx": 161.0, "cy": 117.5,
     "k1": -0.12, "k2": 0.03, "p1": 0.002, "p2": -0.001, "k3": 0.004, "k4": 0.01, "k5": 0.002,
     "k6": 0.001,
 }  # fmt: skip
@@ -69,7 +69,7 @@ def test_the_new_photo_shows_only_what_the_old_one_saw(model: str, sign: int) ->
 
 
 def test_a_pinhole_stays_as_it_is() -> None:
-    lens = lens_from_matrix(np.array([[500, 0.5, 320], [0, 505, 240], [0, 0, 1.0]]), SIZE)
+    lens = lens_from_matrix(np.array([[250, 0.5, 160], [0, 252, 120], [0, 0, 1.0]]), SIZE)
     camera = pinhole_camera(lens, np.eye(4))
     np.testing.assert_array_equal(camera.K, lens.K)
     assert camera.size == SIZE
@@ -83,7 +83,7 @@ def test_lines_that_a_lens_bent_are_straight_again() -> None:
     lens, _ = colmap_lens("OPENCV")
 
     def board(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return 127 + 100 * np.sin(12 * x) * np.sin(12 * y)
+        return np.asarray(127 + 100 * np.sin(12 * x) * np.sin(12 * y))
 
     rays = pixel_rays(lens.K, SIZE)
     bent = board(*undistort(lens, rays[..., 0].ravel(), rays[..., 1].ravel())).reshape(SIZE)
@@ -92,28 +92,28 @@ def test_lines_that_a_lens_bent_are_straight_again() -> None:
     x, y = cv2.split(grid)
     straight = cv2.remap(bent.astype(np.float32), x, y, cv2.INTER_LINEAR)
     rays = pixel_rays(camera.K, camera.size)
-    np.testing.assert_allclose(straight, board(rays[..., 0], rays[..., 1]), atol=0.1)
+    np.testing.assert_allclose(straight, board(rays[..., 0], rays[..., 1]), atol=0.3)
 
 
 def test_of_a_fisheye_beyond_half_a_turn_the_middle_is_kept() -> None:
-    lens = Lens(150, 150, 320, 240, SIZE, "fisheye", (0.0, 0.0, 0.0, 0.0))  # 122 degrees to a side
+    lens = Lens(75, 75, 160, 120, SIZE, "fisheye", (0.0, 0.0, 0.0, 0.0))  # 122 degrees to a side
     camera = pinhole_camera(lens, np.eye(4))
     half_width = camera.size[1] / 2 / camera.K[0, 0]
     assert 0.5 * np.tan(WIDEST) < half_width <= np.tan(WIDEST) + 1e-9
 
 
 def test_a_distortion_that_folds_the_picture_is_refused() -> None:
-    lens = Lens(300, 300, 320, 240, SIZE, distortion=(-0.9,))
+    lens = Lens(150, 150, 160, 120, SIZE, distortion=(-0.9,))
     with pytest.raises(ValueError, match="not one-to-one"):
         pinhole_camera(lens, np.eye(4))
 
 
 def test_a_resized_photo_has_the_same_rays() -> None:
     lens, _ = colmap_lens("FULL_OPENCV")
-    half = lens.resized((240, 320))
-    assert half.size == (240, 320)
-    rays, small = pixel_rays(lens.K, SIZE), pixel_rays(half.K, (240, 320))
-    np.testing.assert_allclose(small, rays.reshape(240, 2, 320, 2, 2).mean(axis=(1, 3)), atol=1e-12)
+    half = lens.resized((120, 160))
+    assert half.size == (120, 160)
+    rays, small = pixel_rays(lens.K, SIZE), pixel_rays(half.K, (120, 160))
+    np.testing.assert_allclose(small, rays.reshape(120, 2, 160, 2, 2).mean(axis=(1, 3)), atol=1e-12)
 
 
 def test_mistakes_are_refused() -> None:

@@ -58,11 +58,15 @@ def write_colmap(
 
     Raises:
         OSError: a file cannot be read or written.
-        ValueError: a camera is skewed, which a COLMAP pinhole cannot be.
+        ValueError: a camera is skewed, which a COLMAP pinhole cannot be, or a name has spaces,
+            which COLMAP does not read in text.
     """
     folder = Path(folder)
     _refuse_skew(scene.cameras)
     names = _file_names(scene, untouched)
+    spaced = next((name for name in names if text and len(name.split()) > 1), None)
+    if spaced is not None:
+        raise ValueError(f"COLMAP reads no name with spaces in text: {spaced}; write it as binary.")
     _write_views(scene, folder, names, untouched, depths=False, advance=advance)
     cameras, of_view = _distinct(scene.cameras)
     poses = [camera_in_frame(c.cam_from_world, scene.source_from_world) for c in scene.cameras]

@@ -54,7 +54,7 @@ def read_transforms(path: Path, photos: Path | None) -> Source:
         ) from error
     if not frames:
         raise ValueError(f"{path} has no frames.")
-    root = Path(os.path.commonpath([file.parent for file in files]))
+    root = _photo_root(files, path.parent)
     if photos is not None:
         files, root = [photos / file.relative_to(root) for file in files], photos
     scale = _positive(content, "applied_scale", path)
@@ -98,6 +98,13 @@ def _photo(folder: Path, name: str) -> Path:
         with_suffix = (path.with_name(path.name + suffix) for suffix in _SUFFIXES)
         return next((file for file in with_suffix if file.is_file()), path)
     return path
+
+
+def _photo_root(files: Sequence[Path], project: Path) -> Path:
+    """The folder of all photos; that called ``images`` (or ``images_2``, ...) if there is one."""
+    common = Path(os.path.commonpath([file.parent for file in files]))
+    inside = (f for f in (common, *common.parents) if project.absolute() in f.parents)
+    return next((folder for folder in inside if folder.name.startswith("images")), common)
 
 
 def _positive(content: Mapping[str, Any], key: str, path: Path, default: float = 1.0) -> float:
