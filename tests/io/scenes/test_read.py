@@ -1,6 +1,7 @@
 """What holds for every format: names, sizes, masks, distortion, mistakes."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ def test_only_headers_are_read_before_a_view_is_asked_for(folder: Path) -> None:
     scene[1]
     with pytest.raises(ValueError, match=r"2\.png is truncated"):
         scene[2]
+
+
+def test_a_scene_can_be_sent_to_another_process(folder: Path) -> None:
+    write(folder)
+    scene = pickle.loads(pickle.dumps(read_scene(folder)))
+    np.testing.assert_array_equal(scene[1].image, photo(1))
 
 
 def test_longest_shrinks_photo_masks_camera_and_depth_alike(folder: Path) -> None:

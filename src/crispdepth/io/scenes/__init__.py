@@ -4,7 +4,8 @@ Every foreign convention ends here: axes, units, distortion, names and polarity 
 """
 
 from crispdepth.io.scenes.export import write_colmap, write_transforms
-from crispdepth.io.scenes.read import NO_MASKS, Format, OpenScene, open_scene, read_scene
+from crispdepth.io.scenes.formats import Format
+from crispdepth.io.scenes.read import NO_MASKS, OpenScene, open_scene, read_scene
 from crispdepth.io.scenes.source import NoPhotoError
 
 __all__ = [

@@ -3,43 +3,27 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crispdepth.io.images import PhotoHeader, read_header
 from crispdepth.io.masks import read_masks
 from crispdepth.io.match import Matches, match_masks
 from crispdepth.io.naming import Rule, some
 from crispdepth.io.ply import read_ply_mesh
-from crispdepth.io.scenes.colmap import PLACES, find_model, read_colmap
+from crispdepth.io.scenes.formats import KINDS, Format, find_format
 from crispdepth.io.scenes.lens import Lens, pinhole_camera
 from crispdepth.io.scenes.poses import make_rigid
-from crispdepth.io.scenes.rgbd import read_polycam, read_scannet, read_sevenscenes, read_tum
-from crispdepth.io.scenes.scene_json import read_scene_json
 from crispdepth.io.scenes.source import NoPhotoError, Source, SourceView
-from crispdepth.io.scenes.transforms import SPLITS, read_transforms
 from crispdepth.io.scenes.views import ReadView, ViewFiles
 from crispdepth.ops.resample import same_aspect, size_within
 from crispdepth.types import MaskRole, Scene, Size
-
-Format = Literal[
-    "auto",
-    "scene.json",
-    "nerfstudio",
-    "nerf-synthetic",
-    "colmap",
-    "polycam",
-    "scannet",
-    "sevenscenes",
-    "tum",
-]
-"""The scene formats that are read; ``auto``: the first of them that the folder looks like."""
-
-PHOTO_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 ROUNDING = 1e-3
 """A scale in a rotation that is nearer to 1 comes from rounding and is not worth a word."""
@@ -66,14 +50,6 @@ class OpenScene:
             and view.camera.size == view.lens.size
             and read_header(view.photo).orientation == 1
         }
-
-
-class _Kind(NamedTuple):
-    """A format: what it is known by, where that is, and its parser."""
-
-    looked_for: str
-    find: Callable[[Path], Path | None]
-    read: Callable[[Path, Path | None], Source]
 
 
 def read_scene(
@@ -137,8 +113,8 @@ def open_scene(
     root = None if photos is None else Path(photos)
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"There is no folder of photos {photos}; check the path.")
-    name, place, notes = _find(Path(path), format)
-    source = _KINDS[name].read(place, root)
+    name, place, notes = find_format(Path(path), format)
+    source = KINDS[name].read(place, root)
     notes += list(source.notes)
     if root is not None and source.photo_root != root:
         source = _rerooted(source, root)
@@ -149,27 +125,13 @@ def open_scene(
     source = replace(source, views=tuple(source.views[i] for i in kept))
     headers, names = [headers[i] for i in kept], tuple(names[i] for i in kept)
     lenses = _fitting(source.views, headers, notes)
-    files = []
-    for view, view_name, lens, pose in zip(source.views, names, lenses, poses, strict=True):
-        try:
-            undistorted = pinhole_camera(lens, pose)
-        except ValueError as error:
-            raise ValueError(f"{view.photo}: {error}") from error
-        size = undistorted.size if longest is None else size_within(longest, undistorted.size)
-        files.append(
-            ViewFiles(
-                view_name,
-                view.photo,
-                lens,
-                undistorted,
-                undistorted.resized(size),
-                depth=view.depth if view.depth and view.depth.path.is_file() else None,
-            )
-        )
+    files = [
+        _view_files(view, view_name, lens, pose, longest)
+        for view, view_name, lens, pose in zip(source.views, names, lenses, poses, strict=True)
+    ]
     notes += _lens_notes(files)
     files = _with_masks(files, headers, source, masks, mask_role, invert_masks, notes)
     scale = source.source_scale
-    mesh = source.mesh
     scene = Scene(
         name=source.name,
         names=names,
@@ -178,107 +140,25 @@ def open_scene(
         unit=source.unit,
         bounds=source.bounds,
         points=source.points,
-        mesh=None if mesh is None else lambda: read_ply_mesh(mesh),
+        mesh=None if source.mesh is None else partial(read_ply_mesh, source.mesh),
         source_from_world=np.diag([scale, scale, scale, 1.0]),
         notes=tuple(notes),
     )
     return OpenScene(scene, name, tuple(files))
 
 
-def _file(*names: str) -> Callable[[Path], Path | None]:
-    """Finds the first of these files in a folder."""
-    return lambda folder: next((folder / n for n in names if (folder / n).is_file()), None)
-
-
-def _parts(*patterns: str) -> Callable[[Path], Path | None]:
-    """Finds a folder in which something fits each of the patterns."""
-
-    def find(folder: Path) -> Path | None:
-        return folder if all(any(folder.glob(pattern)) for pattern in patterns) else None
-
-    return find
-
-
-_KINDS: Mapping[str, _Kind] = {
-    "scene.json": _Kind("scene.json", _file("scene.json"), lambda p, _: read_scene_json(p)),
-    "nerfstudio": _Kind("transforms.json", _file("transforms.json"), read_transforms),
-    "nerf-synthetic": _Kind(
-        "transforms_train.json",
-        _file(*(f"transforms_{split}.json" for split in SPLITS)),
-        read_transforms,
-    ),
-    "colmap": _Kind(
-        f"cameras and images, .bin or .txt, in one of {' '.join(PLACES)}",
-        lambda folder: folder if find_model(folder) else None,
-        read_colmap,
-    ),
-    "polycam": _Kind(
-        "keyframes/*cameras/*.json",
-        _parts("keyframes/*cameras/*.json"),
-        lambda p, _: read_polycam(p),
-    ),
-    "scannet": _Kind(
-        "color, pose and intrinsic/intrinsic_color.txt",
-        _parts("color", "pose", "intrinsic/intrinsic_color.txt"),
-        lambda p, _: read_scannet(p),
-    ),
-    "sevenscenes": _Kind(
-        "frame-*.pose.txt", _parts("frame-*.pose.txt"), lambda p, _: read_sevenscenes(p)
-    ),
-    "tum": _Kind(
-        "rgb.txt and groundtruth.txt",
-        _parts("rgb.txt", "groundtruth.txt"),
-        lambda p, _: read_tum(p),
-    ),
-}
-
-
-def _find(path: Path, format: str) -> tuple[str, Path, list[str]]:
-    """The format, the file or folder to read, and notes."""
-    if format != "auto" and format not in _KINDS:
-        raise ValueError(f"The format must be one of {get_args(Format)}, got {format!r}.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no scene {path}; check the path.")
-    if path.is_file():
-        return _of_file(path, format), path, []
-    wanted = _KINDS if format == "auto" else {format: _KINDS[format]}
-    found = {name: place for name, kind in wanted.items() if (place := kind.find(path))}
-    if not found:
-        looked_for = "; ".join(f"{name}: {kind.looked_for}" for name, kind in wanted.items())
-        there = sorted(os.listdir(path))
-        raise ValueError(
-            f"{path} is no scene of a known format. Looked for: {looked_for}. It holds "
-            f"{some(there) or 'nothing'}.{_hint(path)}"
-        )
-    name, *others = found
-    notes = []
-    if others:
-        notes.append(f"read as {name}; --format {others[0]} would read that instead")
-    return name, found[name], notes
-
-
-def _of_file(path: Path, format: str) -> str:
-    """The format of a file that was given itself."""
-    if path.suffix.lower() != ".json":
-        raise ValueError(
-            f"{path} is a file; a scene is a folder, a transforms.json or a scene.json."
-        )
-    if format != "auto":
-        return format
-    if path.name == "scene.json":
-        return "scene.json"
-    return "nerf-synthetic" if path.stem.startswith("transforms_") else "nerfstudio"
-
-
-def _hint(path: Path) -> str:
-    below = [child.name for child in sorted(path.iterdir()) if child.is_dir()]
-    scenes = [name for name in below if any(k.find(path / name) for k in _KINDS.values())]
-    if scenes:
-        return f" These folders in it are scenes: {some(scenes)}."
-    places = [path, path / "images"]
-    if any(p.suffix.lower() in PHOTO_SUFFIXES for place in places for p in place.glob("*")):
-        return " For photos without cameras there is `crispdepth scene convert --sfm`."
-    return ""
+def _view_files(
+    view: SourceView, name: str, lens: Lens, pose: NDArray[np.float64], longest: int | None
+) -> ViewFiles:
+    """A view without its masks, with its cameras worked out."""
+    try:
+        undistorted = pinhole_camera(lens, pose)
+    except ValueError as error:
+        raise ValueError(f"{view.photo}: {error}") from error
+    size = undistorted.size if longest is None else size_within(longest, undistorted.size)
+    depth = view.depth if view.depth and view.depth.path.is_file() else None
+    camera = undistorted.resized(size)
+    return ViewFiles(name, view.photo, lens, undistorted, camera, depth=depth)
 
 
 def _rerooted(source: Source, root: Path) -> Source:
@@ -329,7 +209,7 @@ def _name(photo: Path, root: Path) -> str:
 
 def _rigid_poses(
     views: Sequence[SourceView], names: Sequence[str], notes: list[str]
-) -> tuple[list[np.ndarray], list[int]]:
+) -> tuple[list[NDArray[np.float64]], list[int]]:
     """The poses that are finite, made rigid, and which views they are of."""
     kept = [i for i, view in enumerate(views) if np.isfinite(view.cam_from_world).all()]
     lost = [names[i] for i in range(len(views)) if i not in set(kept)]

@@ -15,7 +15,8 @@ from crispdepth.io.atomic import make_folder, write_bytes
 from crispdepth.io.images import read_header, read_image, write_image
 from crispdepth.io.masks import read_masks
 from crispdepth.io.match import Matches, match_masks, without_companions
-from crispdepth.io.scenes.read import NO_MASKS, PHOTO_SUFFIXES
+from crispdepth.io.scenes.formats import PHOTO_SUFFIXES
+from crispdepth.io.scenes.read import NO_MASKS
 from crispdepth.ops.images import eight_bit
 from crispdepth.ops.masks import resize_masks
 from crispdepth.types import MaskRole

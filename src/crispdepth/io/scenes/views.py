@@ -56,10 +56,11 @@ class ReadView:
         if (height, width) != files.lens.size:
             raise ValueError(f"{files.photo} is {(height, width)} now, it was {files.lens.size}.")
         masks = self._masks(files, photo)
-        image, lens = photo.rgb, files.lens
+        image, alpha, lens = photo.rgb, photo.alpha, files.lens
         if not lens.is_pinhole:
             grid = _grid(lens, files.undistorted.K.tobytes(), files.undistorted.size)
             image = _remap(image, grid)
+            alpha = None if alpha is None else _remap(alpha, grid)
             if masks is not None:
                 values = [_remap(mask, grid) for mask in masks.values]
                 stack = (
@@ -68,7 +69,7 @@ class ReadView:
                     else masks.values[:, : grid.shape[0], : grid.shape[1]]
                 )
                 masks = replace(masks, values=stack)
-        image = _shrink(image, photo.alpha if lens.is_pinhole else None, files.camera.size)
+        image = _shrink(image, alpha, files.camera.size)
         if masks is not None:
             masks = resize_masks(masks, files.camera.size)
         depth = None if files.depth is None else _depth(files.depth, files)
