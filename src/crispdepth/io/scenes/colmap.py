@@ -206,19 +206,21 @@ def _binary_points(path: Path) -> PointCloud:
     """Rows of different lengths: where they begin is followed, the rest is read at once."""
     data = read_bytes(path)
     head = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8")])
+    number = struct.Struct("<Q").unpack_from
     try:
-        (count,) = struct.unpack_from("<Q", data)
-        starts, at = np.empty(count, np.int64), 8
-        for row in range(count):
-            starts[row] = at
-            (length,) = struct.unpack_from("<Q", data, at + head.itemsize)
-            at += head.itemsize + 8 + 8 * length
-    except (struct.error, MemoryError, OverflowError) as error:
+        (count,) = number(data)
+        starts, at = [], 8
+        for _ in range(count):
+            starts.append(at)
+            at += 8 * number(data, at + head.itemsize)[0] + head.itemsize + 8
+    except struct.error as error:
         raise _damaged(path, f"it ends at byte {len(data)}") from error
     if at > len(data):
         raise _damaged(path, f"it ends at byte {len(data)}")
-    rows = np.frombuffer(data, np.uint8)[starts[:, None] + np.arange(head.itemsize)]
-    table = np.ascontiguousarray(rows).view(head)[:, 0]
+    if not starts:
+        return _cloud(np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
+    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), head.itemsize)
+    table = windows[starts].view(head)[:, 0]
     return _cloud(table["xyz"], table["rgb"])
 
 
