@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from crispdepth.io import images
-from crispdepth.io.images import Photo, RawImage, read_image, read_raw, write_image
+from crispdepth.io.images import (
+    Photo,
+    RawImage,
+    read_header,
+    read_image,
+    read_raw,
+    write_image,
+)
 
 LOSSLESS = ("PNG", "TIFF", "WEBP", "BMP")
 
@@ -453,3 +460,28 @@ def test_damaged_bytes_give_a_picture_or_a_clear_error(data: bytes) -> None:
             read(data, name="fuzz")
         except ValueError as error:
             assert str(error).startswith("fuzz")  # noqa: PT017 -- some examples still are pictures
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_header_says_what_reading_gives(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path, exif=exif)
+    header = read_header(path)
+    assert header.size == read_image(path).rgb.shape[:2]
+    assert (header.stored, header.orientation, header.has_alpha) == ((20, 30), orientation, False)
+
+
+def test_a_header_tells_of_alpha_and_of_mistakes(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 30, 4), np.uint8)).save(tmp_path / "a.png")
+    assert read_header(tmp_path / "a.png").has_alpha
+    (tmp_path / "b.png").write_text("text")
+    with pytest.raises(ValueError, match=r"b\.png is not a picture"):
+        read_header(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"c\.png is damaged"):
+        read_header(tmp_path / "c.png")
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        read_header(tmp_path / "d.png")

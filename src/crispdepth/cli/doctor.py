@@ -34,6 +34,7 @@ NEEDED = {
 EXTRAS = {
     "auto": {"transformers": "transformers", "rembg": ""},  # rembg compiles itself for a minute
     "bench": {"scikit-image": "skimage", "scipy": "scipy"},
+    "sfm": {"pycolmap": "pycolmap"},
     "synth": {"mitsuba": "mitsuba"},
     "torch": {"torch": "torch"},
 }

@@ -12,10 +12,8 @@ from crispdepth.data.datasets.files import (
     LazyFrames,
     camera_at,
     find_files,
-    from_integer_centres,
     open_hdf5,
     read_ids,
-    read_matrix,
     read_photo,
     read_plane,
 )
@@ -74,11 +72,6 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         find_files(tmp_path / "absent", "*", "Moon")
 
 
-def test_integer_centres_move_by_half_a_pixel() -> None:
-    ray = np.linalg.inv(K) @ [12, 34, 1]  # the pixel in row 34 and column 12, counted so
-    np.testing.assert_allclose(from_integer_centres(K) @ ray, [12.5, 34.5, 1])
-
-
 def test_a_camera_inverts_its_pose_and_a_lost_one_is_none() -> None:
     pose = np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
     camera = camera_at(K, (480, 640), pose)
@@ -107,14 +100,6 @@ def test_a_coloured_picture_is_no_plane(tmp_path: Path, save: Callable[[Path, An
     path = save(tmp_path / "a.png", np.zeros((2, 3, 3), np.uint8))
     with pytest.raises(ValueError, match=r"a\.png should have one channel.*\(2, 3, 3\)"):
         read_plane(path)
-
-
-@pytest.mark.parametrize("text", ["1 2 3", "1 " * 15 + "x"])
-def test_a_broken_matrix_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "pose.txt"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"pose\.txt should hold a 4x4 matrix"):
-        read_matrix(path)
 
 
 def test_without_h5py_the_install_command_is_named(
