@@ -5,6 +5,7 @@ int64. Keys sort like triples, so lookups are binary searches and never loops.
 """
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -130,6 +131,20 @@ class BlockStore:
             self._bring(absent)
         return self._slot[at]
 
+    def put(self, keys: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Set whole blocks, new ones or not.
+
+        Args:
+            keys: (n,) int64, ascending and distinct.
+            values: of every field, (n, VOXELS[, channels]).
+        """
+        first = 0
+        for group in keys.split(self.group):
+            slots = self.slots(group)
+            for name, data in self.data.items():
+                data[slots] = values[name][first : first + len(group)]
+            first += len(group)
+
     def contains(self, keys: Tensor) -> Tensor:
         """Whether these blocks exist, (n,) bool."""
         return self._find(keys) >= 0
@@ -208,7 +223,9 @@ class BlockStore:
         count = max(count, min(len(idle), self._capacity // 8))  # in few, large writes
         out = idle[torch.argsort(self._asked[idle], stable=True)[:count]]
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="crispdepth-blocks-")
+            # It lives as long as the store, so no block of `with` can hold it.
+            self._file = tempfile.TemporaryFile(prefix="crispdepth-blocks-")  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
         new = out[self._record[out] < 0]
         self._record[new] = torch.arange(len(new), device=self.device) + self._records
         self._records += len(new)

@@ -84,9 +84,7 @@ def _parts(volume: TsdfVolume, min_weight: float) -> Iterator[_Part]:
     try:
         from skimage.measure import marching_cubes
     except ImportError as error:
-        raise ImportError(
-            'Meshes need scikit-image: pip install "crispdepth[torch]"'
-        ) from error
+        raise ImportError('Meshes need scikit-image: pip install "crispdepth[torch]"') from error
     places = unpack(volume.store.keys)
     pieces = torch.unique(torch.div(places, _PIECE, rounding_mode="floor"), dim=0)
     steps = torch.arange(_PIECE + 1, device=volume.device)

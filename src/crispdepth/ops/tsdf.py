@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crispdepth.ops.blocks import EDGE, VOXELS, BlockStore, Field, pack, unpack
+from crispdepth.ops.blocks import EDGE, BlockStore, Field, pack, unpack
 from crispdepth.types import Camera
 
 COLOUR_STEPS = 128
 """Colours are kept as int16 in steps of 1/128 of a level: averages go on moving where bytes would
-stall, at half the memory of floats."""
+stall, at half the memory of floats. 0 means that there is no colour yet."""
 
 _BATCH = 256  # blocks at once: what a step makes of 131,072 voxels stays in the cache
 
@@ -122,9 +122,9 @@ class TsdfVolume:
     ) -> None:
         """Add what one view sees.
 
-        Voxels farther than the truncation from the depth learn nothing, so the order of views
-        does not matter (up to rounding), unless space is carved: carving empties only what is
-        there already.
+        In the blocks about its surfaces (`blocks_of`) a view also says that the space before them
+        is empty. These blocks depend on the view alone, so the order of views does not matter (up
+        to rounding), unless space is carved: that empties only what is there already.
 
         Args:
             depth: (h, w) float32 z-depth in the unit of the scene, 0 where invalid.
@@ -146,13 +146,13 @@ class TsdfVolume:
         if self.coloured and (colour is None or colour.shape != (*size, 3)):
             raise ValueError(f"A coloured field needs colours of {(*size, 3)}.")
         depth = torch.where(weight > 0, depth, 0)
-        planes = _planes(depth, weight, camera)
+        planes = _planes(depth, weight, camera, self.truncation)
         keys = self.blocks_of(depth, camera)
         if carve is not None:
             keys = torch.unique(torch.cat([keys, self._in_sight(camera)]))
         image = None
         if self.coloured and colour is not None:
-            image = (colour.reshape(-1, 3).float() * COLOUR_STEPS).T.contiguous()
+            image = (colour.reshape(-1, 3).float() * COLOUR_STEPS).clamp(min=1).T.contiguous()
         seen_through = None if carve is None else carve.reshape(-1)
         for group in keys.split(self.store.group):
             slots = self.store.slots(group)
@@ -176,8 +176,10 @@ class TsdfVolume:
         y /= z
         inside = ahead & (x >= 0) & (x < width) & (y >= 0) & (y < height)
         column, row = x.clamp_(0, width - 1e-3).floor(), y.clamp_(0, height - 1e-3).floor()
-        pixel = (row * width + column).long() if height * width < 2**24 else (
-            row.long() * width + column.long()
+        pixel = (
+            (row * width + column).long()
+            if height * width < 2**24
+            else (row.long() * width + column.long())
         )
         inverse = planes.inverse[pixel]
         measured = inverse > 0
@@ -185,12 +187,13 @@ class TsdfVolume:
         inverse += planes.slope_y[pixel] * (y - row - 0.5)
         # 1 - z / surface: > 0 in front. Times the distance of the plane it is Euclidean.
         relative = 1 - z * inverse
+        distance = planes.distance[pixel]
         reach = self.truncation * inverse
-        near = inside & measured & (relative.abs() <= reach)
-        value = relative * planes.distance[pixel] / self.truncation
-        weight = planes.weight[pixel] * near
+        seen = inside & measured & (relative >= -reach)
+        value = torch.where(relative > reach, 1.0, relative * (distance / self.truncation))
+        weight = planes.weight[pixel] * seen
         if seen_through is not None:
-            empty = inside & seen_through[pixel] & ((relative > reach) | ~measured)
+            empty = inside & ~measured & seen_through[pixel]
             value = torch.where(empty, 1.0, value)
             weight = torch.where(empty, 1.0, weight)
         data = self.store.data
@@ -201,9 +204,9 @@ class TsdfVolume:
         data["tsdf"][slots] = torch.lerp(tsdf, value.clamp_(-1, 1), share)
         data["weight"][slots] = after
         if image is not None:
-            if seen_through is not None:
-                share = share * near  # emptiness has no colour
+            share = share * (seen & (relative <= reach))  # emptiness has no colour
             colours = data["colour"][slots]
+            share[(share > 0) & (colours[..., 0] == 0)] = 1  # nor had the voxel one so far
             for channel in range(3):
                 old = colours[..., channel].float()
                 colours[..., channel] = torch.lerp(old, image[channel][pixel], share).round_()
@@ -250,26 +253,30 @@ def _block(position: Tensor) -> Tensor:
     return torch.div(position, EDGE).floor_().long()
 
 
-def _planes(depth: Tensor, weight: Tensor, camera: Camera) -> _Planes:
+def _planes(depth: Tensor, weight: Tensor, camera: Camera, truncation: float) -> _Planes:
     valid = depth > 0
     inverse = torch.where(valid, 1 / torch.where(valid, depth, 1), 0)
-    slope_x, slope_y = _slope(inverse, valid, 1), _slope(inverse, valid, 0)
+    # From pixel to pixel a surface moves by less than the truncation; what moves more is an edge.
+    steepest = truncation * inverse.square()
+    slope_x, slope_y = (_slope(inverse, valid, steepest, axis) for axis in (1, 0))
     height, width = depth.shape
     # The plane is A X + B Y + C Z = 1 with (A, B, C) K^-1 = (slope_x, slope_y, rest).
     x = torch.arange(width, device=depth.device) + 0.5
     y = torch.arange(height, device=depth.device)[:, None] + 0.5
     rest = inverse - slope_x * x - slope_y * y
     K = camera.K
-    normal = [sum(part * float(K[i, j]) for i, part in enumerate((slope_x, slope_y, rest)))
-              for j in range(3)]
+    normal = [
+        sum(part * float(K[i, j]) for i, part in enumerate((slope_x, slope_y, rest)))
+        for j in range(3)
+    ]
     length = torch.stack([n.square() for n in normal]).sum(0).sqrt_()  # type: ignore[union-attr]
     distance = torch.where(valid, 1 / length.clamp(min=1e-12), 0)
     parts = (inverse, slope_x, slope_y, distance, weight)
     return _Planes(*(part.reshape(-1).contiguous() for part in parts))
 
 
-def _slope(inverse: Tensor, valid: Tensor, axis: int) -> Tensor:
-    """Change of 1 / z per pixel: the smaller of both sides, 0 at an edge or without neighbours.
+def _slope(inverse: Tensor, valid: Tensor, steepest: Tensor, axis: int) -> Tensor:
+    """Change of 1 / z per pixel: the smaller of both sides, 0 where both are edges or unknown.
 
     The smaller one, because at a depth edge the other one is the edge.
     """
@@ -280,4 +287,4 @@ def _slope(inverse: Tensor, valid: Tensor, axis: int) -> Tensor:
     edge = torch.full_like(inverse.narrow(axis, 0, 1), torch.inf)
     after, before = torch.cat([change, edge], axis), torch.cat([edge, change], axis)
     slope = torch.where(after.abs() < before.abs(), after, before)
-    return torch.where(slope.isfinite() & valid, slope, 0)
+    return torch.where((slope.abs() <= steepest) & valid, slope, 0)
