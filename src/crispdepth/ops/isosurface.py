@@ -140,6 +140,8 @@ def _colours(colour: NDArray[np.generic], vertices: NDArray[np.float64]) -> NDAr
     low, high = np.floor(vertices).astype(np.intp), np.ceil(vertices).astype(np.intp)
     share = (vertices - low).max(axis=1, keepdims=True)
     ends = [colour[tuple(end.T)].astype(np.float64) / COLOUR_STEPS for end in (low, high)]
+    bare = [~end.any(axis=1, keepdims=True) for end in ends]  # seen through only
+    ends = [np.where(bare[0], ends[1], ends[0]), np.where(bare[1], ends[0], ends[1])]
     mixed = ends[0] * (1 - share) + ends[1] * share
     colours: NDArray[np.uint8] = np.rint(mixed).clip(0, 255).astype(np.uint8)
     return colours
