@@ -58,7 +58,7 @@ def test_half_a_prediction_has_half_the_recall() -> None:
 def test_accuracy_asks_of_the_prediction_and_is_not_swapped() -> None:
     """The trap: a prediction with rubbish is complete but not accurate, half a one the reverse."""
     truth = plane().vertices
-    rubbish = np.concatenate([truth, truth + [0, 0, 1]])
+    rubbish = np.concatenate([truth, truth + np.array([0, 0, 1])])
     s = score_points(rubbish, truth)
     assert s.completeness == 0
     assert s.recall == 1
@@ -91,7 +91,9 @@ def test_transformerfusion_samples_clamps_and_leaves_out_the_unseen() -> None:
     grid = ObservedGrid(seen, np.array([0.0, 0, -1]), 0.5)
     wrong = plane(0.5)
     mixed = Mesh(
-        np.concatenate([plane().vertices, wrong.vertices + [1.01, 0, 0]]).astype(np.float32),
+        np.concatenate([plane().vertices, wrong.vertices + np.array([1.01, 0, 0])]).astype(
+            np.float32
+        ),
         np.concatenate([plane().faces, wrong.faces + len(plane().vertices)]),
     )
     assert transformerfusion_score(mixed, plane(), samples=2000).precision < 0.6

@@ -58,7 +58,9 @@ def run(options: FuseOptions) -> int:
 
     _check_output(options.out, SUFFIXES, options.overwrite)
 
-    from crispdepth.io.scenes import read_scene
+    from crispdepth.io.scenes import (  # type: ignore[import-not-found,unused-ignore]
+        read_scene,
+    )
     from crispdepth.tasks.fuse import fuse, voxel_size
 
     terminal = Terminal(options.quiet, json=False, bar=True)
