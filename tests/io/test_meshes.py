@@ -1,6 +1,7 @@
 """Mesh files come back as they went out, and other programs read them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ COLOURS = np.array([[0, 0, 0], [255, 0, 10], [3, 255, 0], [9, 8, 188]], np.uint8
 
 
 @pytest.mark.parametrize("colours", [None, COLOURS])
-def test_ply_comes_back_exactly(tmp_path: Path, colours: np.ndarray | None) -> None:
+def test_ply_comes_back_exactly(tmp_path: Path, colours: Any) -> None:
     write_mesh(tmp_path / "a.ply", Mesh(VERTICES, FACES, colours))
     again = read_mesh(tmp_path / "a.ply")
     np.testing.assert_array_equal(again.vertices, VERTICES)
@@ -30,7 +31,7 @@ def test_ply_comes_back_exactly(tmp_path: Path, colours: np.ndarray | None) -> N
 def test_another_program_reads_the_same(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_mesh(path, Mesh(VERTICES, FACES, COLOURS))
-    other = trimesh.load(path, process=False)
+    other: Any = trimesh.load(path, process=False)
     np.testing.assert_allclose(other.vertices, VERTICES)
     np.testing.assert_array_equal(other.faces, FACES)
     np.testing.assert_array_equal(other.visual.vertex_colors[:, :3], COLOURS)
@@ -43,7 +44,7 @@ def test_glb_is_upright_and_linear(tmp_path: Path) -> None:
         ((0.0, 2, 0), VERTICES),
     ):
         write_mesh(tmp_path / "a.glb", Mesh(VERTICES, FACES, COLOURS), up=up)
-        scene = trimesh.load(tmp_path / "a.glb", process=False)
+        scene: Any = trimesh.load(tmp_path / "a.glb", process=False)
         (mesh,) = scene.geometry.values()
         np.testing.assert_allclose(mesh.vertices, expected, atol=1e-6)
         np.testing.assert_array_equal(mesh.faces, FACES)

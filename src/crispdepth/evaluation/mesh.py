@@ -104,8 +104,8 @@ def atlas_score(
     Raises:
         ImportError: SciPy is not installed.
     """
-    thinned = [thin_points(mesh.vertices, spacing) for mesh in (prediction, target)]
-    return score_points(*thinned, threshold)
+    predicted, true = (thin_points(mesh.vertices, spacing) for mesh in (prediction, target))
+    return score_points(predicted, true, threshold)
 
 
 def transformerfusion_score(

@@ -105,9 +105,9 @@ def _obj(mesh: Mesh) -> bytes:
     if mesh.colours is not None:
         columns = np.concatenate([mesh.vertices, mesh.colours / 255], axis=1)
     line = "v" + " %.7g" * 3 + " %.4f" * (columns.shape[1] - 3) + "\n"
-    text = (line * len(columns)) % tuple(columns.ravel().tolist())
-    faces = ("f %d %d %d\n" * len(mesh.faces)) % tuple((mesh.faces + 1).ravel().tolist())
-    return (text + faces).encode()
+    text: str = (line * len(columns)) % tuple(columns.ravel().tolist())
+    corners = tuple((mesh.faces + 1).ravel().tolist())
+    return (text + ("f %d %d %d\n" * len(mesh.faces)) % corners).encode()
 
 
 def _glb(mesh: Mesh, up: NDArray[np.float64]) -> bytes:

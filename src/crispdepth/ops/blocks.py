@@ -7,6 +7,7 @@ int64. Keys sort like triples, so lookups are binary searches and never loops.
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from io import BufferedRandom
 from typing import NamedTuple
 
 import torch
@@ -89,7 +90,7 @@ class BlockStore:
         self._record = self._keys.clone()  # in the file, -1 if never spilled
         self._asked = self._keys.clone()  # when a block was last asked for
         self._clock = 0
-        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self._file: BufferedRandom | None = None
         self._records = 0
 
     def __len__(self) -> int:
@@ -139,7 +140,7 @@ class BlockStore:
             values: of every field, (n, VOXELS[, channels]).
         """
         first = 0
-        for group in keys.split(self.group):
+        for group in torch.split(keys, self.group):
             slots = self.slots(group)
             for name, data in self.data.items():
                 data[slots] = values[name][first : first + len(group)]
@@ -162,7 +163,7 @@ class BlockStore:
 
     def batches(self, size: int = 1024) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """All blocks in ascending order of keys, as (keys, copies of their values)."""
-        for keys in self._keys.split(size):
+        for keys in torch.split(self._keys, size):
             yield keys, self.read(keys)
 
     @property
@@ -249,7 +250,7 @@ class BlockStore:
         rows = torch.empty((len(records), self.block_bytes), dtype=torch.uint8)
         for first, run in _runs(records[order]):
             self._file.seek(int(records[order[first]]) * self.block_bytes)
-            self._file.readinto(rows[first : first + run].numpy().data)  # type: ignore[attr-defined]
+            self._file.readinto(rows[first : first + run].numpy().data)
         rows = rows.to(self.device)[torch.argsort(order)]
         values, start = {}, 0
         for name, field in self.fields.items():

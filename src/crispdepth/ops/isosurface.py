@@ -1,7 +1,7 @@
 """The surface of a block-sparse TSDF as triangles, piece by piece and without seams."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ def _parts(volume: TsdfVolume, min_weight: float) -> Iterator[_Part]:
         mask = np.zeros(tsdf.shape, bool)
         mask[1:, 1:, 1:] = cells  # the implementation asks for the far corner of a cube
         try:
-            vertices, faces, _, _ = marching_cubes(tsdf, 0.0, mask=mask)
+            vertices, faces, _, _ = marching_cubes(tsdf, 0.0, mask=mask)  # type: ignore[no-untyped-call]
         except RuntimeError:  # no surface within the cells that are known
             continue
         vertices = _snap(vertices.astype(np.float64))
@@ -111,7 +111,7 @@ def _parts(volume: TsdfVolume, min_weight: float) -> Iterator[_Part]:
         yield _Part(corner, vertices, faces.astype(np.int64), colours)
 
 
-def _dense(volume: TsdfVolume, blocks: Tensor, around: Tensor) -> dict[str, NDArray[np.generic]]:
+def _dense(volume: TsdfVolume, blocks: Tensor, around: Tensor) -> dict[str, NDArray[Any]]:
     """The voxels of a piece and one more to the far sides, (_SIDE + 1)^3 each; unseen: 0."""
     keys = pack(blocks)
     there = volume.store.contains(keys)
@@ -136,7 +136,7 @@ def _snap(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(vertices - whole) < _NUDGE / 8, whole, vertices)
 
 
-def _colours(colour: NDArray[np.generic], vertices: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _colours(colour: NDArray[Any], vertices: NDArray[np.float64]) -> NDArray[np.uint8]:
     low, high = np.floor(vertices).astype(np.intp), np.ceil(vertices).astype(np.intp)
     share = (vertices - low).max(axis=1, keepdims=True)
     ends = [colour[tuple(end.T)].astype(np.float64) / COLOUR_STEPS for end in (low, high)]

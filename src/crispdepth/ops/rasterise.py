@@ -139,14 +139,15 @@ def _boxes(
     beyond = [pixels[:, 2] <= 1e-9]
     for axis, size in enumerate(end):
         beyond += [pixels[:, axis] < 0, pixels[:, axis] > size * pixels[:, 2]]
-    unseen = np.stack(beyond, axis=1)[faces].all(axis=1).any(axis=1)
-    whole = ahead[faces].all(axis=1)
+    out = np.stack(beyond, axis=1)
+    unseen = np.any(out[faces[:, 0]] & out[faces[:, 1]] & out[faces[:, 2]], axis=1)
     number = np.nonzero(~unseen)[0]
     corners = places[faces[number]]
     low = np.clip(np.ceil(corners.min(axis=1) - 0.5 - 1e-9), 0, end)
     high = np.clip(np.floor(corners.max(axis=1) - 0.5 + 1e-9) + 1, 0, end)
-    low[~whole[number]], high[~whole[number]] = 0, end
-    covers = (high > low).all(axis=1)
+    straddles = ~np.all(ahead[faces[number]], axis=1)
+    low[straddles], high[straddles] = 0, end
+    covers = np.all(high > low, axis=1)
     box = np.concatenate([low, high], axis=1)[covers].astype(np.int64)
     return box, number[covers]
 

@@ -109,7 +109,8 @@ class TsdfVolume:
         found = []
         for step in torch.cartesian_prod(*spread):
             found.append(torch.unique(pack((first + step)[(step <= span).all(-1)])))
-        return torch.unique(torch.cat(found))
+        keys: Tensor = torch.unique(torch.cat(found))
+        return keys
 
     def integrate(
         self,
@@ -154,9 +155,11 @@ class TsdfVolume:
         if self.coloured and colour is not None:
             image = (colour.reshape(-1, 3).float() * COLOUR_STEPS).clamp(min=1).T.contiguous()
         seen_through = None if carve is None else carve.reshape(-1)
-        for group in keys.split(self.store.group):
+        for group in torch.split(keys, self.store.group):
             slots = self.store.slots(group)
-            for part, at in zip(group.split(_BATCH), slots.split(_BATCH), strict=True):
+            for part, at in zip(
+                torch.split(group, _BATCH), torch.split(slots, _BATCH), strict=True
+            ):
                 self._update(part, at, planes, image, camera, seen_through)
 
     def _update(
