@@ -66,7 +66,7 @@ def test_object_masks_keep_only_what_is_inside_and_ignored_pixels_say_nothing() 
         for camera in around(12, 4.0):
             depth, inside = sphere_before_wall(camera)
             kept = inside if role == "object" else ~inside
-            masks = MaskSet(kept[None], role=role)  # type: ignore[arg-type]
+            masks = MaskSet(kept[None], role=role)
             views.append(seen(camera, depth, masks))
         mesh = fuse(views, CONFIG)
         assert np.linalg.norm(mesh.vertices, axis=1).max() < 1 + VOXEL
@@ -200,7 +200,7 @@ def test_mistakes_are_named() -> None:
         fuse([nothing], CONFIG)
     for wrong in ({"voxel": 0.0}, {"resolution": 1}, {"truncation": 0.5}, {"max_memory": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            FuseConfig(**wrong)  # type: ignore[arg-type]
+            FuseConfig(**wrong)
 
 
 def test_a_view_that_sees_nothing_is_no_harm() -> None:

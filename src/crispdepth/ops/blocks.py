@@ -21,7 +21,7 @@ VOXELS = EDGE**3
 
 _BITS = 20  # per coordinate of a key
 _RANGE = 1 << (_BITS - 1)
-_GROWTH = 1.5
+_GROWTH = 1.25
 
 
 class Field(NamedTuple):

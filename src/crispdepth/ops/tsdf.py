@@ -24,6 +24,7 @@ COLOUR_STEPS = 128
 """Colours are kept as int16 in steps of 1/128 of a level: averages go on moving where bytes would
 stall, at half the memory of floats. 0 means that there is no colour yet."""
 
+_PIXELS = 1 << 15  # at once, likewise
 _BATCH = 256  # blocks at once: what a step makes of 131,072 voxels stays in the cache
 
 
@@ -83,10 +84,18 @@ class TsdfVolume:
             camera: of the map.
         """
         flat = depth.reshape(-1)
-        pixel = torch.nonzero(flat)[:, 0]  # row by row: neighbours mostly share their blocks
-        z = flat[pixel]
-        x = (pixel % depth.shape[1]) + 0.5
-        y = torch.div(pixel, depth.shape[1], rounding_mode="floor") + 0.5
+        found = [
+            self._blocks_of_pixels(pixel, flat[pixel], camera)
+            for pixel in torch.split(torch.nonzero(flat)[:, 0], _PIXELS)
+        ]
+        keys: Tensor = torch.unique(torch.cat(found))
+        return keys
+
+    def _blocks_of_pixels(self, pixel: Tensor, z: Tensor, camera: Camera) -> Tensor:
+        """`blocks_of` for some pixels, row by row: neighbours mostly share their blocks."""
+        width = camera.size[1]
+        x = (pixel % width) + 0.5
+        y = torch.div(pixel, width, rounding_mode="floor") + 0.5
         world_from_pixel, centre = _rays(camera)
         low, high = [], []
         for axis in range(3):
@@ -153,7 +162,7 @@ class TsdfVolume:
             keys = torch.unique(torch.cat([keys, self._in_sight(camera)]))
         image = None
         if self.coloured and colour is not None:
-            image = (colour.reshape(-1, 3).float() * COLOUR_STEPS).clamp(min=1).T.contiguous()
+            image = (colour.reshape(-1, 3).float() * COLOUR_STEPS).clamp_(min=1)
         seen_through = None if carve is None else carve.reshape(-1)
         for group in torch.split(keys, self.store.group):
             slots = self.store.slots(group)
@@ -207,12 +216,14 @@ class TsdfVolume:
         data["tsdf"][slots] = torch.lerp(tsdf, value.clamp_(-1, 1), share)
         data["weight"][slots] = after
         if image is not None:
-            share = share * (seen & (relative <= reach))  # emptiness has no colour
+            # Emptiness has no colour, so only the band is looked at.
+            band = torch.nonzero((seen & (relative <= reach)).reshape(-1))[:, 0]
             colours = data["colour"][slots]
-            share[(share > 0) & (colours[..., 0] == 0)] = 1  # nor had the voxel one so far
-            for channel in range(3):
-                old = colours[..., channel].float()
-                colours[..., channel] = torch.lerp(old, image[channel][pixel], share).round_()
+            flat = colours.reshape(-1, 3)
+            old = flat[band].float()
+            ratio = share.reshape(-1)[band]
+            ratio[old[:, 0] == 0] = 1  # the first colour of the voxel
+            flat[band] = old.lerp_(image[pixel.reshape(-1)[band]], ratio[:, None]).round_().short()
             data["colour"][slots] = colours
 
     def _project(self, keys: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
