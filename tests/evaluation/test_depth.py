@@ -13,6 +13,7 @@ from crispdepth.evaluation.depth import (
     R3Counts,
     Superpixels,
     d3r,
+    depth_errors,
     find_superpixels,
     ord_error,
     r3,
@@ -295,3 +296,42 @@ def test_superpixels_are_those_of_slic0() -> None:
     ]
     found = find_superpixels(target, EVERYWHERE, count=60)
     np.testing.assert_array_equal(found.centres, centres)
+
+
+def test_depth_errors_in_closed_form() -> None:
+    target = np.full((4, 5), 2.0)
+    e = depth_errors(1.1 * target, target, np.ones((4, 5), bool))
+    assert e.abs_rel == pytest.approx(0.1)
+    assert e.abs_diff == pytest.approx(0.2)
+    assert e.sq_rel == pytest.approx(0.02)
+    assert e.rmse == pytest.approx(0.2)
+    assert e.rmse_log == pytest.approx(np.log(1.1))
+    assert (e.delta1, e.delta2, e.delta3, e.completeness) == (1, 1, 1, 1)
+    far = depth_errors(1.5 * target, target, np.ones((4, 5), bool))
+    assert (far.delta1, far.delta2, far.delta3) == (0, 1, 1)
+
+
+def test_depth_errors_scale_and_count_what_is_there() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.uniform(1, 5, (20, 30))
+    prediction = target * rng.uniform(0.8, 1.2, target.shape)
+    valid = rng.random(target.shape) < 0.9
+    one = depth_errors(prediction, target, valid)
+    ten = depth_errors(10 * prediction, 10 * target, valid)
+    for name in ("abs_diff", "rmse", "sq_rel"):
+        assert getattr(ten, name) == pytest.approx(10 * getattr(one, name))
+    for name in ("abs_rel", "rmse_log", "delta1"):
+        assert getattr(ten, name) == pytest.approx(getattr(one, name))
+    prediction[:, :15] = 0  # no prediction: no error, but not complete
+    half = depth_errors(prediction, target, valid)
+    assert half.completeness == pytest.approx(valid[:, 15:].sum() / valid.sum())
+    right = valid.copy()
+    right[:, :15] = False
+    assert half[:-1] == depth_errors(prediction, target, right)[:-1]
+    nothing = depth_errors(0 * target, target, valid)
+    assert nothing.completeness == 0
+    assert np.isnan(nothing.abs_rel)
+    with pytest.raises(ValueError, match="must be positive"):
+        depth_errors(prediction, 0 * target, valid)
+    with pytest.raises(ValueError, match="truth"):
+        depth_errors(prediction, target[1:], valid)

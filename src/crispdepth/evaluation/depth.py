@@ -265,3 +265,58 @@ def _order(
     above = (first > ratio * second).astype(np.int8)
     below = (second > ratio * first).astype(np.int8)
     return above - below
+
+
+class DepthErrors(NamedTuple):
+    """The errors of a depth map in the terms of Eigen et al. and of Atlas.
+
+    Over pixels where both maps have depth; nan without any.
+    """
+
+    abs_rel: float  # mean |p - t| / t
+    abs_diff: float  # mean |p - t|, unit of the maps
+    sq_rel: float  # mean (p - t)^2 / t, unit of the maps
+    rmse: float  # unit of the maps
+    rmse_log: float  # of natural logarithms
+    delta1: float  # share with max(p / t, t / p) < 1.25
+    delta2: float  # < 1.25^2
+    delta3: float  # < 1.25^3
+    completeness: float  # share of the pixels with truth that have a prediction
+
+
+def depth_errors(prediction: NDArray[Any], target: NDArray[Any], valid: BoolMap) -> DepthErrors:
+    """Errors of z-depth, without any alignment.
+
+    Args:
+        prediction: (h, w) z-depth; not positive (or not finite) where there is none.
+        target: (h, w) true z-depth, positive where valid.
+        valid: (h, w) where the truth is known and shall count.
+
+    Raises:
+        ValueError: sizes differ, or a valid true depth is not positive.
+    """
+    if not prediction.shape == target.shape == valid.shape:
+        raise ValueError(
+            f"The prediction is {prediction.shape}, the truth {target.shape}, valid {valid.shape}."
+        )
+    if not (target[valid] > 0).all():
+        raise ValueError("Valid true depth must be positive; depth errors divide by it.")
+    nan = float("nan")
+    known = valid & np.isfinite(prediction) & (prediction > 0)
+    total = int(valid.sum())
+    completeness = float(known.sum()) / total if total else nan
+    if not known.any():
+        return DepthErrors(nan, nan, nan, nan, nan, nan, nan, nan, completeness)
+    p, t = (values[known].astype(np.float64) for values in (prediction, target))
+    difference, ratio = np.abs(p - t), np.maximum(p / t, t / p)
+    return DepthErrors(
+        abs_rel=float((difference / t).mean()),
+        abs_diff=float(difference.mean()),
+        sq_rel=float((difference**2 / t).mean()),
+        rmse=float(np.sqrt((difference**2).mean())),
+        rmse_log=float(np.sqrt((np.log(ratio) ** 2).mean())),
+        delta1=float((ratio < 1.25).mean()),
+        delta2=float((ratio < 1.25**2).mean()),
+        delta3=float((ratio < 1.25**3).mean()),
+        completeness=completeness,
+    )

@@ -7,21 +7,18 @@ point, in the frame given, for this program OpenCV's: x right, y down, z forward
 z to the viewer, so y and z change sign; colours are scene-linear there, float32.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.io.atomic import write_bytes
+from crispdepth.io.glb import glb
 from crispdepth.ops.colour import linear_from_srgb
 
 SUFFIXES = (".ply", ".glb")
 
 _PLY_POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
-_FLOAT = 5126  # glTF's componentType of float32
-_GLB_LIMIT = 2**32  # bytes: its lengths are uint32
 
 
 def write_points(path: str | Path, points: NDArray[np.float32], colours: NDArray[np.uint8]) -> None:
@@ -62,37 +59,4 @@ def _ply(points: NDArray[np.float32], colours: NDArray[np.uint8]) -> bytes:
 
 def _glb(points: NDArray[np.float32], colours: NDArray[np.uint8]) -> bytes:
     position = points * np.array([1, -1, -1], np.float32)
-    linear = linear_from_srgb(colours)
-    buffers = [values.astype("<f4").tobytes() for values in (position, linear)]
-    accessors: list[dict[str, Any]] = [
-        _accessor(0, position)
-        | {"min": position.min(axis=0).tolist(), "max": position.max(axis=0).tolist()},
-        _accessor(1, linear),
-    ]
-    offsets = (0, len(buffers[0]))
-    document = {
-        "asset": {"version": "2.0", "generator": "crispdepth"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"mode": 0, "attributes": {"POSITION": 0, "COLOR_0": 1}}]}],
-        "accessors": accessors,
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": offset, "byteLength": len(data)}
-            for offset, data in zip(offsets, buffers, strict=True)
-        ],
-        "buffers": [{"byteLength": sum(map(len, buffers))}],
-    }
-    text = json.dumps(document).encode()
-    chunks = _chunk(b"JSON", text + b" " * (-len(text) % 4)) + _chunk(b"BIN\0", b"".join(buffers))
-    if 12 + len(chunks) >= _GLB_LIMIT:
-        raise ValueError(f"{len(points)} points are too many for GLB (4 GB); write .ply.")
-    return b"glTF" + np.array([2, 12 + len(chunks)], "<u4").tobytes() + chunks
-
-
-def _accessor(view: int, values: NDArray[np.float32]) -> dict[str, Any]:
-    return {"bufferView": view, "componentType": _FLOAT, "count": len(values), "type": "VEC3"}
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return np.array([len(data)], "<u4").tobytes() + name + data
+    return glb(0, {"POSITION": position, "COLOR_0": linear_from_srgb(colours)})

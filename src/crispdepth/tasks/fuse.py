@@ -1,0 +1,316 @@
+"""Fusing the depths of many views into one mesh."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crispdepth.geometry.backproject import pixel_rays
+from crispdepth.types import BoolMap, Camera, Float32Map, Mesh, View, ViewDepth
+
+if TYPE_CHECKING:
+    from crispdepth.ops.tsdf import TsdfVolume
+
+GIGABYTE = 1e9
+
+_SPREAD = 2.5  # blocks in the band of a surface, per area of a block's side (measured: 2 to 2.6)
+
+
+@dataclass(frozen=True)
+class FuseConfig:
+    """How depths become a surface."""
+
+    # Side of a voxel, in the unit of the scene; without it, chosen by --resolution.
+    voxel: float | None = None
+
+    # Voxels along the longest side of what the views see, if --voxel is not given. Voxels are
+    # never chosen smaller than two pixels.
+    resolution: int = 256
+
+    # How far around a surface it is measured, in voxels. More stands more noise, and rounds off
+    # what is thinner.
+    truncation: float = 3.0
+
+    # Depths beyond this are not used; unit of the scene.
+    max_depth: float | None = None
+
+    # Voxels whose views trust them less than this in all are left out. A pixel counts with its
+    # confidence, so 2.5 asks for three sure views.
+    min_weight: float = 0.5
+
+    # Pixels this near to the edge of a mask have no say: depth is least sure there.
+    mask_edge: int = 0
+
+    # Empty the space that views see through: in front of what they measured and, with masks of
+    # objects, all that they see beside the object.
+    carve: bool = False
+
+    # Pieces of surface with fewer triangles than this are left out.
+    min_piece: int = 100
+
+    # Gigabytes of voxels in memory; what is more waits in a temporary file.
+    max_memory: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("voxel", "max_depth"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise ValueError(f"{name} must be positive, got {value:g}.")
+        if self.resolution < 8:
+            raise ValueError(f"resolution must be 8 or more, got {self.resolution}.")
+        if not 1 <= self.truncation < np.inf:
+            raise ValueError(f"truncation must be 1 voxel or more, got {self.truncation:g}.")
+        if not (self.min_weight >= 0 and self.mask_edge >= 0 and self.min_piece >= 0):
+            raise ValueError("min_weight, mask_edge and min_piece must not be negative.")
+        if not 0.001 <= self.max_memory < np.inf:
+            raise ValueError(f"max_memory must be 0.001 GB or more, got {self.max_memory:g}.")
+
+
+class Evidence(NamedTuple):
+    """What a view says about the space before it, each (h, w)."""
+
+    depth: Float32Map  # 0 where nothing is said
+    weight: Float32Map
+    empty: BoolMap  # where the view sees past the object, whatever its depth
+
+
+def fuse(
+    views: Iterable[tuple[View, ViewDepth]],
+    config: FuseConfig | None = None,
+    *,
+    device: str = "cpu",
+    on_view: Callable[[], object] = lambda: None,
+) -> Mesh:
+    """The surface that all depths agree on, with colours.
+
+    Views are taken one at a time; memory does not grow with their number. Masks of role object
+    keep only what is inside, those of role ignore give no evidence, a view without masks is
+    taken as it is.
+
+    Args:
+        views: photos with cameras, and their depths in the unit of the scene.
+        config: None: the defaults. Without a voxel size, the first view decides it; see
+            `voxel_size` to choose by several.
+        device: torch's name of where to compute.
+        on_view: called after each view.
+
+    Raises:
+        ImportError: torch or scikit-image is not installed.
+        ValueError: there is no view or no surface, a view has no camera or does not fit its
+            depth, or voxels are so small that they would not fit anywhere.
+        OSError: the temporary folder is full.
+    """
+    volume = None
+    config = config or FuseConfig()
+    for view, depth in views:
+        if volume is None:
+            volume = start_volume(
+                config.voxel or voxel_size([(view, depth)], config), config, device
+            )
+        integrate_view(volume, view, depth, config)
+        on_view()
+    if volume is None:
+        raise ValueError("There is no view to fuse.")
+    return surface(volume, config)
+
+
+def start_volume(voxel: float, config: FuseConfig, device: str = "cpu") -> "TsdfVolume":
+    """An empty field for `integrate_view`.
+
+    Raises:
+        ImportError: torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError('Fusion needs torch: pip install "crispdepth[torch]"') from error
+    from crispdepth.ops.tsdf import TsdfVolume
+
+    return TsdfVolume(
+        voxel,
+        config.truncation * voxel,
+        device=torch.device(device),
+        max_memory=int(config.max_memory * GIGABYTE),
+    )
+
+
+def integrate_view(volume: "TsdfVolume", view: View, depth: ViewDepth, config: FuseConfig) -> None:
+    """Add one view to a field.
+
+    Raises:
+        ValueError: as `fuse`.
+    """
+    import torch
+
+    camera = camera_of(view)
+    evidence = evidence_of(view, depth, config)
+    _refuse_huge(volume, evidence.depth, camera, config)
+    colour = view.image if view.image.dtype == np.uint8 else (view.image >> 8).astype(np.uint8)
+    carve = (evidence.weight > 0) | evidence.empty if config.carve else None
+    on = volume.device
+    volume.integrate(
+        torch.from_numpy(evidence.depth).to(on),
+        torch.from_numpy(evidence.weight).to(on),
+        torch.from_numpy(np.array(colour)).to(on),
+        camera,
+        carve=None if carve is None else torch.from_numpy(carve).to(on),
+    )
+
+
+def surface(volume: "TsdfVolume", config: FuseConfig) -> Mesh:
+    """The cleaned mesh of a field.
+
+    Raises:
+        ImportError: scikit-image is not installed.
+        ValueError: there is no surface.
+    """
+    from crispdepth.ops.isosurface import extract_mesh
+
+    mesh = extract_mesh(volume, config.min_weight)
+    kept = remove_small_pieces(mesh, config.min_piece)
+    if not len(kept.faces):
+        reason = (
+            f"all {len(mesh.faces)} triangles are in pieces of fewer than {config.min_piece}"
+            if len(mesh.faces)
+            else "no voxel between the front and the back of something was seen well enough"
+        )
+        raise ValueError(
+            f"No surface came out: {reason}. Check the depths and masks, or take another voxel "
+            f"size (now {volume.voxel_size:g}) or a smaller min_weight or min_piece."
+        )
+    return kept
+
+
+def evidence_of(view: View, depth: ViewDepth, config: FuseConfig) -> Evidence:
+    """Depth and trust of a view under its masks.
+
+    Raises:
+        ValueError: the depth has another size than the photo, or is no z-depth.
+    """
+    if depth.depth.size != view.image.shape[:2]:
+        raise ValueError(
+            f"{view.name or 'A view'}: the depth is {depth.depth.size}, the photo "
+            f"{view.image.shape[:2]}."
+        )
+    if depth.depth.kind != "depth":
+        raise ValueError(
+            f"{view.name or 'A view'}: fusion needs z-depth in the unit of the scene, "
+            f"not {depth.depth.kind} ({depth.depth.unit})."
+        )
+    weight = depth.confidence.copy()
+    empty = np.zeros(weight.shape, bool)
+    if view.masks is not None:
+        inside = np.zeros(weight.shape, np.float32)
+        edge = np.zeros(weight.shape, bool)
+        for index in range(len(view.masks)):
+            mask = view.masks[index]
+            np.maximum(inside, mask, out=inside)
+            edge |= _near_edge(mask, config.mask_edge)
+        if view.masks.role == "object":
+            empty = (inside < 0.5) & ~edge
+            weight *= np.where(inside < 0.5, 0, inside)
+        else:
+            weight *= np.where(inside > 0.5, 0, 1 - inside)
+        weight[edge] = 0
+    if config.max_depth is not None:
+        weight[depth.depth.values > config.max_depth] = 0
+    values = np.where(weight > 0, depth.depth.values, np.float32(0))
+    return Evidence(values, weight, empty)
+
+
+def _near_edge(mask: Float32Map, distance: int) -> BoolMap:
+    """Pixels at most so far from where the mask passes one half."""
+    if not distance:
+        return np.zeros(mask.shape, bool)
+    hard = (mask >= 0.5).astype(np.uint8)
+    kernel = np.ones((2 * distance + 1,) * 2, np.uint8)
+    near: BoolMap = cv2.dilate(hard, kernel) != cv2.erode(hard, kernel)
+    return near
+
+
+def voxel_size(views: Iterable[tuple[View, ViewDepth]], config: FuseConfig) -> float:
+    """A voxel size for what these views see; a few, spread over the scene, are enough.
+
+    The longest side of the box about their points (without the outermost half percent) over
+    ``config.resolution``, but at least twice the width of a pixel at the middle depth.
+
+    Raises:
+        ValueError: no pixel has a depth.
+    """
+    low, high, pixels = [], [], []
+    for view, depth in views:
+        camera, evidence = camera_of(view), evidence_of(view, depth, config)
+        used = evidence.weight > 0
+        if not used.any():
+            continue
+        pose = camera.cam_from_world
+        points = (pixel_rays(camera) * evidence.depth[..., None])[used] - pose[:3, 3]
+        ends = np.quantile(points @ np.linalg.inv(pose[:3, :3]).T, (0.005, 0.995), axis=0)
+        low.append(ends[0])
+        high.append(ends[1])
+        pixels.append(np.median(evidence.depth[used]) / np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
+    if not pixels:
+        raise ValueError(
+            "No pixel of the views has a depth that may be used, so there is nothing to fuse. "
+            "Check the depths, the masks and their role, and max_depth."
+        )
+    longest = float((np.max(high, axis=0) - np.min(low, axis=0)).max())
+    return max(longest / config.resolution, 2 * float(np.median(pixels)))
+
+
+def remove_small_pieces(mesh: Mesh, min_faces: int) -> Mesh:
+    """The mesh without connected pieces of fewer triangles, and without unused vertices."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(mesh.vertices)
+    if not len(mesh.faces) or min_faces <= 1:
+        return mesh
+    one, two, three = mesh.faces.T
+    links = (np.concatenate([one, two]), np.concatenate([two, three]))
+    graph = coo_array((np.ones(len(links[0]), np.int8), links), shape=(count, count))
+    _, piece = connected_components(graph, directed=False)
+    large = np.bincount(piece[one], minlength=count) >= min_faces
+    return _with_faces(mesh, large[piece[one]])
+
+
+def _with_faces(mesh: Mesh, kept: BoolMap) -> Mesh:
+    faces = mesh.faces[kept]
+    used = np.zeros(len(mesh.vertices), bool)
+    used[faces] = True
+    number: NDArray[np.int64] = np.cumsum(used) - 1
+    colours = None if mesh.colours is None else mesh.colours[used]
+    return Mesh(mesh.vertices[used], number[faces].astype(np.int32), colours)
+
+
+def camera_of(view: View) -> Camera:
+    """The camera of a view; a ValueError without one."""
+    if view.camera is None:
+        raise ValueError(f"{view.name or 'A view'} has no camera, so its depth has no place.")
+    return view.camera
+
+
+def _refuse_huge(
+    volume: "TsdfVolume", depth: Float32Map, camera: Camera, config: FuseConfig
+) -> None:
+    """Raise before a view fills memory and disk, and say which voxels would fit."""
+    area = float(np.square(depth, dtype=np.float64).sum() / (camera.K[0, 0] * camera.K[1, 1]))
+    from crispdepth.ops.blocks import EDGE
+
+    side = EDGE * volume.voxel_size
+    needed = _SPREAD * area / side**2 * volume.store.block_bytes
+    folder = tempfile.gettempdir()
+    room = config.max_memory * GIGABYTE + 0.9 * shutil.disk_usage(folder).free
+    if needed > room:
+        fits = volume.voxel_size * float(np.sqrt(needed / room))
+        raise ValueError(
+            f"Voxels of {volume.voxel_size:g} are too small for this scene: one view alone needs "
+            f"{needed / GIGABYTE:.3g} GB, and {room / GIGABYTE:.3g} GB are there (max_memory "
+            f"{config.max_memory:g} GB and the free space of {folder}). Voxels of {fits:.2g} "
+            "would fit; or leave out what is far away with max_depth."
+        )
