@@ -51,8 +51,8 @@ def test_the_fast_one_equals_the_slow_one_in_value_and_gradient() -> None:
     assert ours.alpha.amax() > 0.8
     for mine, other in zip(parts, theirs, strict=True):
         torch.testing.assert_close(mine, other)
-    loss_of(parts).backward()
-    loss_of(theirs).backward()
+    torch.autograd.backward(loss_of(parts))
+    torch.autograd.backward(loss_of(theirs))
     for mine, other in zip(fast[:5], slow[:5], strict=True):
         assert mine.grad is not None
         assert other.grad is not None
@@ -151,7 +151,7 @@ def test_what_is_behind_or_on_the_camera_plane_has_finite_gradients() -> None:
         values.means[:10, 2] -= 6
         values.means[10:15] = -pose()[:3, :3].T @ pose()[:3, 3]  # the camera's own place
     out = render(values, K, pose(), SIZE)
-    loss_of((out.colour, out.alpha, out.depth)).backward()
+    torch.autograd.backward(loss_of((out.colour, out.alpha, out.depth)))
     for value in values[:5]:
         assert value.grad is not None
         assert value.grad.isfinite().all()
@@ -168,7 +168,7 @@ def test_extreme_values_stay_finite() -> None:
         opacities=torch.linspace(0, 1, 40).requires_grad_(),
     )
     out = render(values, K, pose(), SIZE)
-    loss_of((out.colour, out.alpha)).backward()
+    torch.autograd.backward(loss_of((out.colour, out.alpha)))
     for value in values[:5]:
         assert value.grad is not None
         assert value.grad.isfinite().all()
@@ -179,7 +179,7 @@ def test_no_gaussian_is_background() -> None:
     for part in (out.colour, out.alpha, out.depth, out.objects):
         assert part.shape[-2:] == SIZE or part.shape[:2] == SIZE
         assert not part.any()
-    out.alpha.sum().backward()
+    torch.autograd.backward(out.alpha.sum())
 
 
 @pytest.mark.parametrize("factor", [0.1, 7.0])
@@ -229,7 +229,7 @@ def test_harmonics_are_orthonormal_and_the_first_is_the_colour() -> None:
 def test_the_same_twice_is_the_same() -> None:
     def gradient() -> Tensor:
         values = gaussians(100)
-        loss_of((render(values, K, pose(), SIZE).colour,)).backward()
+        torch.autograd.backward(loss_of((render(values, K, pose(), SIZE).colour,)))
         assert values[0].grad is not None
         return values[0].grad
 

@@ -82,7 +82,7 @@ def render(
         features.append(shares.to(means.dtype))
     way = _by_gsplat if _has_backend(means, K) else _by_tiles
     image, alpha, places = way(splats, torch.cat(features, dim=1), K, cam_from_world, size, near)
-    colour, depth, shares = image.split([3, 1, len(image) - 4])
+    colour, depth, shares = image[:3], image[3:4], image[4:]
     seen = alpha > FAINTEST
     depth = torch.where(seen, depth[0] / torch.where(seen, alpha, 1.0), 0.0)
     return Rendered(colour.permute(1, 2, 0), alpha, depth, shares, places)
@@ -147,7 +147,7 @@ def composite(
         size: (height, width).
     """
     pairs = _pairs(ellipses, size)
-    flat, through = _Composite.apply(
+    flat, through = _Composite.apply(  # type: ignore[no-untyped-call]
         ellipses.means, ellipses.conics, opacities, features, pairs
     )  # (tiles, c, pixels), (tiles, pixels)
     rows, columns = pairs.tiles
@@ -165,7 +165,7 @@ class _Pairs(NamedTuple):
     tiles: tuple[int, int]  # (rows, columns)
     gaussians: Tensor  # (pairs,): the number of the Gaussian
     first: Tensor  # (tiles,): where the pairs of a tile begin
-    count: Tensor  # (tiles,)
+    counts: Tensor  # (tiles,)
 
 
 class _Block(NamedTuple):
@@ -204,18 +204,18 @@ def _blocks(pairs: _Pairs, through: Tensor, nothing: int) -> Iterator[_Block]:
     device, columns = through.device, pairs.tiles[1]
     steps = torch.arange(_DEEP, device=device)
     size = max(1, _BLOCK[device.type] // (_DEEP * _TILE * _TILE))
-    active = torch.nonzero(pairs.count)[:, 0]
+    active = torch.nonzero(pairs.counts)[:, 0]
     done = 0
     while len(active):
-        for tiles in active.split(size):
-            left = pairs.count[tiles, None] - done - steps
+        for tiles in torch.split(active, size):
+            left = pairs.counts[tiles, None] - done - steps
             place = pairs.first[tiles, None] + done + steps
             gaussians = pairs.gaussians[place.clamp_max(len(pairs.gaussians) - 1)]
             gaussians = torch.where(left > 0, gaussians, nothing)
             corner = torch.stack([tiles % columns, tiles // columns], dim=-1) * _TILE
             yield _Block(tiles, corner[:, None], gaussians)
         done += _DEEP
-        active = active[pairs.count[active] > done]
+        active = active[pairs.counts[active] > done]
         active = active[through[active].amax(dim=1) > _OPAQUE]
 
 
