@@ -89,7 +89,7 @@ def pixel_gaussians(
     )
 
 
-def merge_gaussians(parts: Sequence[Gaussians], cell: float = 1.5) -> Gaussians:
+def merge_gaussians(parts: Sequence[Gaussians], cell: float = 3.0) -> Gaussians:
     """Gaussians of several views with one where they show the same surface.
 
     Those of like size that fall into the same cube, face alike and have a like colour become one:
