@@ -26,6 +26,8 @@ COMMANDS = {
     "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
     "train export": ("crispdepth.cli.export", "weights of a training, for refinement"),
     "synth": ("crispdepth.cli.synth", "rendered rooms or objects with exact depth and ids"),
+    "scene info": ("crispdepth.cli.scene_info", "what a scene of posed photos is"),
+    "scene convert": ("crispdepth.cli.scene_convert", "a scene for COLMAP or nerfstudio"),
     "doctor": ("crispdepth.cli.doctor", "check this installation by running it"),
 }
 

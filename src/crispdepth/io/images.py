@@ -71,6 +71,15 @@ class RawImage(NamedTuple):
     mode: str
 
 
+class PhotoHeader(NamedTuple):
+    """What is known of a photo before it is decoded."""
+
+    size: tuple[int, int]  # (height, width), upright, as `read_image` gives it
+    stored: tuple[int, int]  # (height, width) before its EXIF orientation is applied
+    orientation: int  # EXIF's, 1 = upright
+    has_alpha: bool
+
+
 def read_image(source: str | Path | bytes, name: str = "") -> Photo:
     """The photo in a file, or in the bytes of one; ``name`` is what errors call it.
 
@@ -113,6 +122,38 @@ def read_raw(source: str | Path | bytes, name: str = "") -> RawImage:
     bilevel = picture.mode == "1"
     array = np.asarray(picture.convert("L") if bilevel else picture)
     return RawImage(_upright(array, _orientation(picture)), "L" if bilevel else picture.mode)
+
+
+def read_header(path: str | Path) -> PhotoHeader:
+    """What the beginning of a picture file says, without decoding it.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a picture in a known format, or has more than `MAX_PIXELS`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        read_bytes(path)  # raises with the reason
+    with path.open("rb") as file:
+        plugin = _plugin(file.read(16))
+        if plugin is None:
+            raise ValueError(f"{path} is not a picture; supported are {FORMATS}.")
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                picture = plugin(file)
+        except Exception as error:  # on malformed bytes a decoder may raise anything
+            raise ValueError(
+                f"{path} is damaged or not a supported picture ({FORMATS}): {error}"
+            ) from error
+        width, height = picture.size
+        check_pixels(width, height, str(path))
+        orientation = _orientation(picture)
+        upright = (
+            (width, height) if _ORIENTATIONS.get(orientation, (False,))[0] else (height, width)
+        )
+        return PhotoHeader(upright, (height, width), orientation, picture.has_transparency_data)
 
 
 def write_image(path: str | Path, array: NDArray[Any]) -> None:

@@ -12,13 +12,12 @@ from crispdepth.data.datasets.files import (
     LazyFrames,
     camera_at,
     find_files,
-    from_integer_centres,
     open_hdf5,
     read_ids,
-    read_matrix,
     read_photo,
     read_plane,
 )
+from crispdepth.io.scenes.poses import from_integer_centres, read_matrix
 from crispdepth.types import DepthMap
 
 K = np.array([[500.0, 0, 319.5], [0, 510, 239.5], [0, 0, 1]])

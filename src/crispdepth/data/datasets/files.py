@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.io.atomic import read_bytes
 from crispdepth.io.images import read_image, read_raw
 from crispdepth.ops.images import eight_bit
 from crispdepth.types import Camera, Size
@@ -99,20 +98,6 @@ def read_ids(path: Path, size: Size | None = None) -> NDArray[np.int32]:
     return ids.astype(np.int32)
 
 
-def read_matrix(path: Path) -> NDArray[np.float64]:
-    """The 4x4 matrix in a text file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it does not hold 16 numbers.
-    """
-    words = read_bytes(path).split()
-    try:
-        return np.array([float(word) for word in words]).reshape(4, 4)
-    except ValueError as error:
-        raise ValueError(f"{path} should hold a 4x4 matrix, 16 numbers: {error}.") from error
-
-
 def camera_at(
     K: NDArray[np.float64], size: Size, world_from_cam: NDArray[np.float64]
 ) -> Camera | None:
@@ -126,16 +111,6 @@ def camera_at(
     if not np.isfinite(world_from_cam).all():
         return None
     return Camera(K, size, np.asarray(np.linalg.inv(world_from_cam), np.float64))
-
-
-def from_integer_centres(K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``K`` of a calibration that puts the centre of the top-left pixel at (0, 0), for (0.5, 0.5).
-
-    So do OpenCV and Bouguet's toolbox, with which most real datasets were calibrated.
-    """
-    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    shifted: NDArray[np.float64] = half @ K
-    return shifted
 
 
 @contextmanager

@@ -17,14 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.datasets.files import (
-    LazyFrames,
-    find_files,
-    from_integer_centres,
-    read_photo,
-)
+from crispdepth.data.datasets.files import LazyFrames, find_files, read_photo
 from crispdepth.io.atomic import read_bytes
 from crispdepth.io.depths import read_depth
+from crispdepth.io.scenes.poses import from_integer_centres
 from crispdepth.types import Camera, DepthMap
 
 

@@ -17,12 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.datasets.files import (
-    LazyFrames,
-    find_files,
-    from_integer_centres,
-    open_hdf5,
-)
+from crispdepth.data.datasets.files import LazyFrames, find_files, open_hdf5
+from crispdepth.io.scenes.poses import from_integer_centres
 from crispdepth.types import Camera, DepthMap
 
 FILE = "nyu_depth_v2_labeled.mat"

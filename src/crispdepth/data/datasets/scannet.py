@@ -15,16 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.datasets.files import (
-    LazyFrames,
-    camera_at,
-    find_files,
-    from_integer_centres,
-    read_ids,
-    read_matrix,
-    read_photo,
-)
+from crispdepth.data.datasets.files import LazyFrames, camera_at, find_files, read_ids, read_photo
 from crispdepth.io.depths import read_depth
+from crispdepth.io.scenes.poses import from_integer_centres, read_matrix
 from crispdepth.ops.resample import shrink
 
 

@@ -1,22 +1,20 @@
-"""Rendered and captured scenes described by a ``scene.json``.
+"""The photos of rendered and captured scenes as samples to refine.
 
-A scene folder holds photos, true depth (uint16, ``depth_unit_m`` metres a step, 0 = no surface),
-rough depth (uint16, relative inverse depth) and instance id maps, masks or both. The
-``scene.json`` of a captured scene lists the files of each frame; that of a rendered scene gives
-``n_frames`` and ``image_pattern``, and the other files are called after the frame's number.
+What a scene folder and its ``scene.json`` hold: `crispdepth.io.scenes.scene_json`.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.data.datasets import Sample
 from crispdepth.data.datasets.files import read_photo, read_plane, require_folder
+from crispdepth.io.scenes.lens import Matrix
+from crispdepth.io.scenes.scene_json import parse_scene_json
 from crispdepth.ops.images import eight_bit
 from crispdepth.ops.masks import MIN_SHARE, instances_from_labels
 from crispdepth.types import Camera, DepthMap, Float32Map, MaskSet, Size
@@ -25,8 +23,6 @@ SOFT_INSTANCE = 1
 """The instance whose soft mask may lie beside the id map."""
 
 NoSurface = Literal["far", "invalid"]
-
-Matrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -167,69 +163,25 @@ def find_frames(
 
 def _frames(description: Path, no_surface: NoSurface) -> list[Frame]:
     """The frames that a ``scene.json`` describes."""
-    try:
-        facts = json.loads(description.read_text(encoding="utf-8"))
-        captured = "frames" in facts
-        files = facts["frames"] if captured else _rendered_files(facts, description.parent)
-        return [
-            _frame(description.parent, index, entry, facts, "invalid" if captured else no_surface)
-            for index, entry in enumerate(files)
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(
-            f"Cannot use {description}: {problem}. Expected depth_unit_m and either frames "
-            "(a list of {image, depth, init, mask}) or n_frames and image_pattern."
-        ) from error
-
-
-def _rendered_files(facts: Mapping[str, Any], folder: Path) -> Sequence[Mapping[str, Any]]:
-    """The files of a rendered scene, in the form in which captured scenes list theirs."""
-    pattern = str(facts["image_pattern"])
-    parts = {"depth": "depth", "init": "init"}
-    optional = {"instances": "instances", "mask": "masks"}
-    parts |= {part: name for part, name in optional.items() if (folder / name).is_dir()}
-    poses = facts.get("cam_from_world")
+    content = parse_scene_json(description)
+    folder = description.parent
     return [
-        {"image": pattern % index}
-        | {part: f"{subfolder}/{index:04d}.png" for part, subfolder in parts.items()}
-        | ({"cam_from_world": poses[index]} if poses else {})
-        for index in range(int(facts["n_frames"]))
+        Frame(
+            scene=folder.name,
+            name=f"{folder.name}/{index:04d}",
+            image=files.image,
+            depth=files.depth,
+            initial=files.initial,
+            instances=files.instances,
+            mask=files.mask,
+            labels=content.labels,
+            depth_unit_m=content.depth_unit_m,
+            no_surface="invalid" if content.captured else no_surface,
+            K=content.K,
+            cam_from_world=files.cam_from_world,
+        )
+        for index, files in enumerate(content.frames)
     ]
-
-
-def _frame(
-    folder: Path,
-    index: int,
-    files: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    no_surface: NoSurface,
-) -> Frame:
-    def path(part: str) -> Path | None:
-        return folder / files[part] if part in files else None
-
-    return Frame(
-        scene=folder.name,
-        name=f"{folder.name}/{index:04d}",
-        image=folder / files["image"],
-        depth=folder / files["depth"],
-        initial=path("init"),
-        instances=path("instances"),
-        mask=path("mask"),
-        labels={int(label): str(name) for label, name in facts.get("instances", {}).items()},
-        depth_unit_m=float(facts["depth_unit_m"]),
-        no_surface=no_surface,
-        K=_matrix(facts.get("K"), 3),
-        cam_from_world=_matrix(files.get("cam_from_world"), 4),
-    )
-
-
-def _matrix(rows: Any, size: int) -> Matrix | None:
-    """A square matrix of a ``scene.json``, hashable."""
-    if rows is None:
-        return None
-    values = np.array(rows, np.float64).reshape(size, size)
-    return tuple(tuple(row) for row in values.tolist())
 
 
 def _require_files(frame: Frame) -> None:

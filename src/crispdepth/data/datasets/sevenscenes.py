@@ -17,14 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.datasets.files import (
-    LazyFrames,
-    camera_at,
-    find_files,
-    read_matrix,
-    read_photo,
-)
+from crispdepth.data.datasets.files import LazyFrames, camera_at, find_files, read_photo
 from crispdepth.io.depths import read_depth
+from crispdepth.io.scenes.poses import read_matrix
 
 SIZE = (480, 640)
 K = np.array([[585.0, 0.0, 320.0], [0.0, 585.0, 240.0], [0.0, 0.0, 1.0]])

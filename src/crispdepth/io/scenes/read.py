@@ -1,0 +1,459 @@
+"""Scene folders of any known format as one lazily read `Scene`."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from crispdepth.io.images import PhotoHeader, read_header
+from crispdepth.io.masks import read_masks
+from crispdepth.io.match import Matches, match_masks
+from crispdepth.io.naming import Rule, some
+from crispdepth.io.ply import read_ply_mesh
+from crispdepth.io.scenes.colmap import PLACES, find_model, read_colmap
+from crispdepth.io.scenes.lens import Lens, pinhole_camera
+from crispdepth.io.scenes.poses import make_rigid
+from crispdepth.io.scenes.rgbd import read_polycam, read_scannet, read_sevenscenes, read_tum
+from crispdepth.io.scenes.scene_json import read_scene_json
+from crispdepth.io.scenes.source import NoPhotoError, Source, SourceView
+from crispdepth.io.scenes.transforms import SPLITS, read_transforms
+from crispdepth.io.scenes.views import ReadView, ViewFiles
+from crispdepth.ops.resample import same_aspect, size_within
+from crispdepth.types import MaskRole, Scene, Size
+
+Format = Literal[
+    "auto",
+    "scene.json",
+    "nerfstudio",
+    "nerf-synthetic",
+    "colmap",
+    "polycam",
+    "scannet",
+    "sevenscenes",
+    "tum",
+]
+"""The scene formats that are read; ``auto``: the first of them that the folder looks like."""
+
+PHOTO_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+
+ROUNDING = 1e-3
+"""A scale in a rotation that is nearer to 1 comes from rounding and is not worth a word."""
+
+NO_MASKS = "none"
+"""As ``masks``: leave masks out."""
+
+
+@dataclass(frozen=True)
+class OpenScene:
+    """A scene, and what its files are."""
+
+    scene: Scene
+    format: str
+    files: tuple[ViewFiles, ...]
+
+    @property
+    def untouched(self) -> dict[str, Path]:
+        """The photo files by the names of their views, where a file shows exactly the view."""
+        return {
+            view.name: view.photo
+            for view in self.files
+            if view.lens.is_pinhole
+            and view.camera.size == view.lens.size
+            and read_header(view.photo).orientation == 1
+        }
+
+
+class _Kind(NamedTuple):
+    """A format: what it is known by, where that is, and its parser."""
+
+    looked_for: str
+    find: Callable[[Path], Path | None]
+    read: Callable[[Path, Path | None], Source]
+
+
+def read_scene(
+    path: str | Path,
+    *,
+    format: Format = "auto",
+    photos: str | Path | None = None,
+    masks: str | Path | None = None,
+    mask_role: MaskRole = "object",
+    invert_masks: bool = False,
+    longest: int | None = None,
+) -> Scene:
+    """The scene in a folder, or in its ``transforms.json`` or ``scene.json``; pixels stay on disk.
+
+    Cameras are checked and photos' headers are looked at now; photos, masks and depth are read
+    when a view is asked for. Axes of cameras become OpenCV's, the world stays the source's, in
+    metres where the source states a scale (`Scene.source_from_world` undoes that). Distortion
+    is removed: photo and masks are resampled together, depth takes the nearest measurement.
+
+    Args:
+        path: the folder or file.
+        format: how to read it.
+        photos: a folder to take the photos from instead of the source's own; names stay.
+        masks: a folder of masks or one mask for all; None: those that the source names, else
+            those found in or beside the photos, else their alpha channels; "none": no masks.
+        mask_role: what masks mark: the object, or what to ignore.
+        invert_masks: mask files hold the opposite of what they should.
+        longest: photos are made smaller, by area average, until no side has more pixels. None:
+            they keep their size.
+
+    Raises:
+        OSError: something does not exist or cannot be read.
+        ValueError: no format fits, a file is damaged, or parts do not fit each other.
+    """
+    return open_scene(
+        path,
+        format=format,
+        photos=photos,
+        masks=masks,
+        mask_role=mask_role,
+        invert_masks=invert_masks,
+        longest=longest,
+    ).scene
+
+
+def open_scene(
+    path: str | Path,
+    *,
+    format: Format = "auto",
+    photos: str | Path | None = None,
+    masks: str | Path | None = None,
+    mask_role: MaskRole = "object",
+    invert_masks: bool = False,
+    longest: int | None = None,
+) -> OpenScene:
+    """`read_scene`, with the format that was found and the files of the views."""
+    if longest is not None and longest < 1:
+        raise ValueError(f"longest is a number of pixels, 1 or more, got {longest}.")
+    if mask_role not in get_args(MaskRole):
+        raise ValueError(f"mask_role must be one of {get_args(MaskRole)}, got {mask_role!r}.")
+    root = None if photos is None else Path(photos)
+    if root is not None and not root.is_dir():
+        raise FileNotFoundError(f"There is no folder of photos {photos}; check the path.")
+    name, place, notes = _find(Path(path), format)
+    source = _KINDS[name].read(place, root)
+    notes += list(source.notes)
+    if root is not None and source.photo_root != root:
+        source = _rerooted(source, root)
+    source = replace(source, views=_there(source, notes))
+    headers = [read_header(view.photo) for view in source.views]
+    names = tuple(_name(view.photo, source.photo_root) for view in source.views)
+    poses, kept = _rigid_poses(source.views, names, notes)
+    source = replace(source, views=tuple(source.views[i] for i in kept))
+    headers, names = [headers[i] for i in kept], tuple(names[i] for i in kept)
+    lenses = _fitting(source.views, headers, notes)
+    files = []
+    for view, view_name, lens, pose in zip(source.views, names, lenses, poses, strict=True):
+        try:
+            undistorted = pinhole_camera(lens, pose)
+        except ValueError as error:
+            raise ValueError(f"{view.photo}: {error}") from error
+        size = undistorted.size if longest is None else size_within(longest, undistorted.size)
+        files.append(
+            ViewFiles(
+                view_name,
+                view.photo,
+                lens,
+                undistorted,
+                undistorted.resized(size),
+                depth=view.depth if view.depth and view.depth.path.is_file() else None,
+            )
+        )
+    notes += _lens_notes(files)
+    files = _with_masks(files, headers, source, masks, mask_role, invert_masks, notes)
+    scale = source.source_scale
+    mesh = source.mesh
+    scene = Scene(
+        name=source.name,
+        names=names,
+        cameras=tuple(view.camera for view in files),
+        read=ReadView(tuple(files), mask_role, invert_masks),
+        unit=source.unit,
+        bounds=source.bounds,
+        points=source.points,
+        mesh=None if mesh is None else lambda: read_ply_mesh(mesh),
+        source_from_world=np.diag([scale, scale, scale, 1.0]),
+        notes=tuple(notes),
+    )
+    return OpenScene(scene, name, tuple(files))
+
+
+def _file(*names: str) -> Callable[[Path], Path | None]:
+    """Finds the first of these files in a folder."""
+    return lambda folder: next((folder / n for n in names if (folder / n).is_file()), None)
+
+
+def _parts(*patterns: str) -> Callable[[Path], Path | None]:
+    """Finds a folder in which something fits each of the patterns."""
+
+    def find(folder: Path) -> Path | None:
+        return folder if all(any(folder.glob(pattern)) for pattern in patterns) else None
+
+    return find
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "scene.json": _Kind("scene.json", _file("scene.json"), lambda p, _: read_scene_json(p)),
+    "nerfstudio": _Kind("transforms.json", _file("transforms.json"), read_transforms),
+    "nerf-synthetic": _Kind(
+        "transforms_train.json",
+        _file(*(f"transforms_{split}.json" for split in SPLITS)),
+        read_transforms,
+    ),
+    "colmap": _Kind(
+        f"cameras and images, .bin or .txt, in one of {' '.join(PLACES)}",
+        lambda folder: folder if find_model(folder) else None,
+        read_colmap,
+    ),
+    "polycam": _Kind(
+        "keyframes/*cameras/*.json",
+        _parts("keyframes/*cameras/*.json"),
+        lambda p, _: read_polycam(p),
+    ),
+    "scannet": _Kind(
+        "color, pose and intrinsic/intrinsic_color.txt",
+        _parts("color", "pose", "intrinsic/intrinsic_color.txt"),
+        lambda p, _: read_scannet(p),
+    ),
+    "sevenscenes": _Kind(
+        "frame-*.pose.txt", _parts("frame-*.pose.txt"), lambda p, _: read_sevenscenes(p)
+    ),
+    "tum": _Kind(
+        "rgb.txt and groundtruth.txt",
+        _parts("rgb.txt", "groundtruth.txt"),
+        lambda p, _: read_tum(p),
+    ),
+}
+
+
+def _find(path: Path, format: str) -> tuple[str, Path, list[str]]:
+    """The format, the file or folder to read, and notes."""
+    if format != "auto" and format not in _KINDS:
+        raise ValueError(f"The format must be one of {get_args(Format)}, got {format!r}.")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no scene {path}; check the path.")
+    if path.is_file():
+        return _of_file(path, format), path, []
+    wanted = _KINDS if format == "auto" else {format: _KINDS[format]}
+    found = {name: place for name, kind in wanted.items() if (place := kind.find(path))}
+    if not found:
+        looked_for = "; ".join(f"{name}: {kind.looked_for}" for name, kind in wanted.items())
+        there = sorted(os.listdir(path))
+        raise ValueError(
+            f"{path} is no scene of a known format. Looked for: {looked_for}. It holds "
+            f"{some(there) or 'nothing'}.{_hint(path)}"
+        )
+    name, *others = found
+    notes = []
+    if others:
+        notes.append(f"read as {name}; --format {others[0]} would read that instead")
+    return name, found[name], notes
+
+
+def _of_file(path: Path, format: str) -> str:
+    """The format of a file that was given itself."""
+    if path.suffix.lower() != ".json":
+        raise ValueError(
+            f"{path} is a file; a scene is a folder, a transforms.json or a scene.json."
+        )
+    if format != "auto":
+        return format
+    if path.name == "scene.json":
+        return "scene.json"
+    return "nerf-synthetic" if path.stem.startswith("transforms_") else "nerfstudio"
+
+
+def _hint(path: Path) -> str:
+    below = [child.name for child in sorted(path.iterdir()) if child.is_dir()]
+    scenes = [name for name in below if any(k.find(path / name) for k in _KINDS.values())]
+    if scenes:
+        return f" These folders in it are scenes: {some(scenes)}."
+    places = [path, path / "images"]
+    if any(p.suffix.lower() in PHOTO_SUFFIXES for place in places for p in place.glob("*")):
+        return " For photos without cameras there is `crispdepth scene convert --sfm`."
+    return ""
+
+
+def _rerooted(source: Source, root: Path) -> Source:
+    """The source with its photos, by their relative names, taken from another folder."""
+    views = tuple(
+        replace(view, photo=root / _name(view.photo, source.photo_root)) for view in source.views
+    )
+    return replace(source, photo_root=root, views=views)
+
+
+def _there(source: Source, notes: list[str]) -> tuple[SourceView, ...]:
+    """The views whose photos are there."""
+    there = tuple(view for view in source.views if view.photo.is_file())
+    missing = [str(view.photo) for view in source.views if not view.photo.is_file()]
+    if not there:
+        raise NoPhotoError(
+            f"None of the {len(missing)} photos of {source.name} is there, the first would be "
+            f"{missing[0]}. Give their folder (--photos)."
+        )
+    if missing:
+        notes.append(
+            f"{len(missing)} of {len(source.views)} photos are missing and left out: "
+            f"{some(missing)}"
+        )
+    if extra := _unposed(there):
+        notes.append(f"{len(extra)} photos have no pose and are left out: {some(extra)}")
+    return there
+
+
+def _unposed(views: Sequence[SourceView]) -> list[str]:
+    """Photos that lie beside those of the views, but not what is named after one of these."""
+    used = {view.photo for view in views} | {view.depth.path for view in views if view.depth}
+    suffixes = {view.photo.suffix.lower() for view in views}
+    stems = {view.photo.stem for view in views}
+    return sorted(
+        path.name
+        for folder in {view.photo.parent for view in views}
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes
+        and path not in used
+        and stems.isdisjoint(path.name[: cut.start()] for cut in re.finditer(r"[._]", path.name))
+    )
+
+
+def _name(photo: Path, root: Path) -> str:
+    return Path(os.path.relpath(photo, root)).as_posix()
+
+
+def _rigid_poses(
+    views: Sequence[SourceView], names: Sequence[str], notes: list[str]
+) -> tuple[list[np.ndarray], list[int]]:
+    """The poses that are finite, made rigid, and which views they are of."""
+    kept = [i for i, view in enumerate(views) if np.isfinite(view.cam_from_world).all()]
+    lost = [names[i] for i in range(len(views)) if i not in set(kept)]
+    if not kept:
+        raise ValueError(f"None of the {len(views)} poses is finite: tracking was lost in all.")
+    if lost:
+        notes.append(
+            f"{len(lost)} of {len(views)} views have no finite pose (tracking was lost) and are "
+            f"left out: {some(lost)}"
+        )
+    rigid = [make_rigid(views[i].cam_from_world, names[i]) for i in kept]
+    scales = [pose.scale for pose in rigid if abs(pose.scale - 1) > ROUNDING]
+    if scales:
+        notes.append(
+            f"the rotations of {len(scales)} poses were scaled by {min(scales):.6g} to "
+            f"{max(scales):.6g}; the scale was taken out"
+        )
+    return [pose.cam_from_world for pose in rigid], kept
+
+
+def _fitting(
+    views: Sequence[SourceView], headers: Sequence[PhotoHeader], notes: list[str]
+) -> list[Lens]:
+    """The lenses at the sizes of the photos."""
+    lenses, rescaled = [], Counter[tuple[Size, Size]]()
+    for view, header in zip(views, headers, strict=True):
+        lens, size = view.lens, header.size
+        if lens.size is not None and lens.size != size:
+            if not same_aspect(lens.size, size):
+                raise ValueError(_does_not_fit(view, lens.size, header))
+            rescaled[lens.size, size] += 1
+        lenses.append(lens.resized(size))
+    notes += [
+        f"{count} photos are {_pixels(size)}, their camera is for {_pixels(stated)}: K is rescaled"
+        for (stated, size), count in rescaled.items()
+    ]
+    return lenses
+
+
+def _does_not_fit(view: SourceView, stated: Size, header: PhotoHeader) -> str:
+    advice = "give the photos that the cameras were made for (--photos)"
+    if header.orientation != 1 and same_aspect(stated, header.stored):
+        advice = (
+            f"its EXIF orientation ({header.orientation}) turns it, and the camera is for the "
+            "unturned pixels: remove that tag from the photos (exiftool -Orientation= FOLDER)"
+        )
+    return (
+        f"{view.photo} is {_pixels(header.size)}, but its camera is for {_pixels(stated)}, another "
+        f"aspect ratio; {advice}."
+    )
+
+
+def _pixels(size: Size) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+def _lens_notes(files: Sequence[ViewFiles]) -> list[str]:
+    changed = Counter(
+        (view.lens.law, view.lens.size, view.undistorted.size)
+        for view in files
+        if not view.lens.is_pinhole
+    )
+    return [
+        f"{law} distortion is removed from {count} photos: {_pixels(before or after)} become "
+        f"{_pixels(after)}"
+        for (law, before, after), count in changed.items()
+    ]
+
+
+def _with_masks(
+    files: list[ViewFiles],
+    headers: Sequence[PhotoHeader],
+    source: Source,
+    masks: str | Path | None,
+    role: MaskRole,
+    invert: bool,
+    notes: list[str],
+) -> list[ViewFiles]:
+    """The views with their masks found; how they were found goes into ``notes``."""
+    if masks is not None and str(masks) == NO_MASKS:
+        return files
+    matches = _match(files, source, None if masks is None else Path(masks))
+    alpha = [header.has_alpha and masks is None for header in headers]
+    found = []
+    for view, has_alpha in zip(files, alpha, strict=True):
+        rule = matches.rules.get(view.photo)
+        found.append(
+            replace(
+                view,
+                masks=matches.files.get(view.photo, ()),
+                white="keep" if rule is None else rule.white,
+                alpha_is_mask=has_alpha,
+            )
+        )
+    if matches.files:
+        notes += [f"masks: {line}" for line in matches.report().splitlines()]
+        first = next(view for view in found if view.masks)
+        said = read_masks(first.masks, role=role, white=first.white, invert=invert)
+        notes += [f"masks: {note}" for note in said.notes]
+    elif any(alpha):
+        notes.append(f"masks: the alpha channels of {sum(alpha)}/{len(files)} photos")
+    return found
+
+
+_STATED = Rule("mask named by the scene")
+
+
+def _match(files: Sequence[ViewFiles], source: Source, where: Path | None) -> Matches:
+    """The mask files of the photos: from ``where``, else those the source names, else found."""
+    photos = tuple(view.photo for view in files)
+    stated = {view.photo: (view.mask,) for view in source.views if view.mask is not None}
+    if where is None and stated:
+        for photo, (mask,) in stated.items():
+            if not mask.is_file():
+                raise FileNotFoundError(
+                    f"The scene names the mask {mask} for {photo.name}, but there is no such "
+                    "file; restore it, give a folder of masks (--masks), or leave them out "
+                    "(--masks none)."
+                )
+        others = tuple(photo for photo in photos if photo not in stated)
+        return Matches(stated, dict.fromkeys(stated, _STATED), others)
+    try:
+        return match_masks(photos, source.photo_root, where)
+    except FileNotFoundError:
+        if where is not None:
+            raise
+        return Matches({}, {}, photos)
