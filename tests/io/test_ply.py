@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from crispdepth.io.pointclouds import write_points
 from crispdepth.io.ply import read_ply_mesh, read_ply_points
+from crispdepth.io.pointclouds import write_points
 
 BOX = trimesh.creation.box(extents=(1, 2, 3))
 

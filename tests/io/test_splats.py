@@ -1,8 +1,10 @@
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from crispdepth.io.splats import read_splats, write_splats
 from crispdepth.types import Gaussians
@@ -20,7 +22,7 @@ def some(count: int = 50, coefficients: int = 16) -> Gaussians:
     )
 
 
-def matrices(turns: np.ndarray) -> np.ndarray:
+def matrices(turns: NDArray[Any]) -> NDArray[Any]:
     w, x, y, z = turns.T
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -47,10 +49,9 @@ def test_ply_has_the_order_and_the_conventions_of_3dgs(tmp_path: Path) -> None:
     header, _, body = (tmp_path / "a.ply").read_bytes().partition(b"end_header\n")
     names = [line.split()[2] for line in header.decode().splitlines() if "property" in line]
     rest = [f"f_rest_{i}" for i in range(9)]
-    assert names == (
-        ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
-        + rest
-        + ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
+    assert " ".join(names) == (
+        f"x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 {' '.join(rest)} "
+        "opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
     )
     row = dict(zip(names, np.frombuffer(body, "<f4"), strict=True))
     assert row["opacity"] == pytest.approx(np.log(one.opacities[0] / (1 - one.opacities[0])), 1e-5)
@@ -125,7 +126,7 @@ def test_other_files_are_told_from_gaussians(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no f_dc_0"):
         read_splats(path)
     path.write_bytes(b"ply\nformat ascii 1.0\nend_header\n")
-    with pytest.raises(ValueError, match="binary little-endian"):
+    with pytest.raises(ValueError, match="cannot be read as PLY"):
         read_splats(path)
     path.write_bytes(b"solid")
     with pytest.raises(ValueError, match="neither PLY nor SPZ"):
@@ -137,7 +138,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_splats(path, some())
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="copy it again"):
+    with pytest.raises(ValueError, match="copy it again|it ends before"):
         read_splats(path)
     if suffix == ".spz":
         write_splats(path, some())

@@ -18,18 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.io.atomic import read_bytes, write_bytes
+from crispdepth.io.ply import read_ply_rows
 from crispdepth.types import Gaussians
 
 SUFFIXES = (".ply", ".spz")
 
 _FIELDS = {1: 0, 4: 9, 9: 24, 16: 45}  # coefficients -> how many f_rest there are
 _LEAST, _MOST = 1e-6, 1 - 1e-6  # opacities whose logits are finite
-
-_PLY_TYPES = {
-    "float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1",
-    "uint8": "u1", "char": "i1", "int8": "i1", "short": "<i2", "int16": "<i2", "ushort": "<u2",
-    "uint16": "<u2", "int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4",
-}  # fmt: skip
 
 _SPZ_MAGIC = 0x5053474E
 _SPZ_HEADER = np.dtype(
@@ -68,7 +63,7 @@ def read_splats(path: str | Path) -> Gaussians:
     """
     data = read_bytes(path)
     if data[:3] == b"ply":
-        return _from_ply(data, str(path))
+        return _from_ply(path)
     if data[:2] == b"\x1f\x8b":
         return _from_spz(data, str(path))
     raise ValueError(f"{path} holds no Gaussians: it is neither PLY nor SPZ.")
@@ -94,8 +89,8 @@ def _to_ply(gaussians: Gaussians) -> bytes:
     return "\n".join([*lines, "end_header\n"]).encode() + table.tobytes()
 
 
-def _from_ply(data: bytes, label: str) -> Gaussians:
-    table = _ply_table(data, label)
+def _from_ply(path: str | Path) -> Gaussians:
+    label, table = str(path), read_ply_rows(path)["vertex"]
     names = table.dtype.names or ()
     rest = sum(name.startswith("f_rest_") for name in names)
     coefficients = {fields: count for count, fields in _FIELDS.items()}.get(rest)
@@ -125,29 +120,6 @@ def _from_ply(data: bytes, label: str) -> Gaussians:
         opacities=1 / (1 + np.exp(-opacity.clip(-700, 700))),
         sh=np.concatenate([base, more], axis=1),
     )
-
-
-def _ply_table(data: bytes, label: str) -> NDArray[Any]:
-    """The vertices of a binary PLY as a structured array."""
-    end = data.find(b"end_header")
-    body = data.find(b"\n", end) + 1
-    lines = [line.split() for line in data[:end].decode("ascii", "replace").splitlines()]
-    words = [line for line in lines if line and line[0] not in ("comment", "obj_info")]
-    if end < 0 or ["format", "binary_little_endian", "1.0"] not in words:
-        raise ValueError(f"{label} is not a binary little-endian PLY file; write it as one.")
-    elements = [line for line in words if line[0] == "element"]
-    if not elements or elements[0][1] != "vertex":
-        raise ValueError(f"{label} does not begin with vertices, so it holds no Gaussians.")
-    start = words.index(elements[0]) + 1
-    stop = words.index(elements[1]) if len(elements) > 1 else len(words)
-    fields = [line for line in words[start:stop] if line[0] == "property"]
-    if any(len(line) != 3 or line[1] not in _PLY_TYPES for line in fields):
-        raise ValueError(f"{label} has vertices with lists, so it holds no Gaussians.")
-    layout = np.dtype([(line[2], _PLY_TYPES[line[1]]) for line in fields])
-    count = int(elements[0][2])
-    if len(data) - body < count * layout.itemsize:
-        raise ValueError(f"{label} is cut off: {count} vertices do not fit; copy it again.")
-    return np.frombuffer(data, layout, count, body)
 
 
 def _to_spz(gaussians: Gaussians) -> bytes:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crispdepth.geometry.backproject import pixel_rays
 from crispdepth.geometry.normals import normals
-from crispdepth.geometry.rotations import matrices_of, quaternions_of
+from crispdepth.geometry.rigid import matrix_from_quaternion, quaternion_from_matrix
 from crispdepth.ops.depth_edges import depth_edges
 from crispdepth.ops.images import eight_bit
 from crispdepth.types import BoolMap, Gaussians, View, ViewDepth
@@ -82,9 +82,9 @@ def pixel_gaussians(
     return Gaussians(
         means=((points[kept] - camera.cam_from_world[:3, 3]) @ rotation).astype(np.float32),
         scales=np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32),
-        rotations=quaternions_of(rotation.T @ axes),
+        rotations=quaternion_from_matrix(rotation.T @ axes).astype(np.float32),
         opacities=(_OPACITY * depth.confidence[kept]).astype(np.float32),
-        sh=((eight_bit(view.image)[kept].astype(np.float32) / 255 - 0.5) / SH_0)[:, None],
+        sh=(eight_bit(view.image)[kept, None].astype(np.float32) / 255 - 0.5) / np.float32(SH_0),
         labels=labels[kept],
     )
 
@@ -112,7 +112,7 @@ def merge_gaussians(parts: Sequence[Gaussians], cell: float = 3.0) -> Gaussians:
     pitch = np.sort(every.scales, axis=1)[:, 1] / _SIGMA
     level = np.floor(np.log2(pitch / pitch.min()) + 0.5)
     side = cell * pitch.min() * 2.0**level
-    normal = matrices_of(every.rotations)[:, :, 2]
+    normal = matrix_from_quaternion(every.rotations.astype(np.float64))[:, :, 2]
     main = np.abs(normal).argmax(axis=1)
     sector = 2 * main + (np.take_along_axis(normal, main[:, None], axis=1)[:, 0] > 0)
     shade = np.floor((every.sh[:, 0] * SH_0 + 0.5) * 4)  # quarters of the range
@@ -146,11 +146,12 @@ def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
     """All of the Gaussians; labels only if all have them."""
     labels = [part.labels for part in parts if part.labels is not None]
     return Gaussians(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("means", "scales", "rotations", "opacities", "sh")
-        ),
-        labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+        np.concatenate([part.means for part in parts]),
+        np.concatenate([part.scales for part in parts]),
+        np.concatenate([part.rotations for part in parts]),
+        np.concatenate([part.opacities for part in parts]),
+        np.concatenate([part.sh for part in parts]),
+        np.concatenate(labels) if len(labels) == len(parts) else None,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.geometry.rotations import matrices_of
+from crispdepth.geometry.rigid import matrix_from_quaternion
 from crispdepth.tasks.splat import concatenate, select
 from crispdepth.types import Camera, Float32Map, Gaussians
 
@@ -85,7 +85,10 @@ def decompose(
 
 def _longest(gaussians: Gaussians, camera: Camera) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The axis that is longest in the image, and half of its segment (n, 3), world."""
-    axes = matrices_of(gaussians.rotations) * gaussians.scales[:, None, :]
+    axes = (
+        matrix_from_quaternion(gaussians.rotations.astype(np.float64))
+        * gaussians.scales[:, None, :]
+    )
     rotation, shift = camera.cam_from_world[:3, :3], camera.cam_from_world[:3, 3]
     centre = gaussians.means @ rotation.T + shift
     z = np.where(centre[:, 2] > 0, centre[:, 2], 1)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crispdepth.ops.images import eight_bit
@@ -72,8 +73,10 @@ class Target(NamedTuple):
         return height, width
 
 
-def target_of(view: View, longer: int, device: torch.device) -> Target:
+def target_of(view: View, longer: int, device: torch.device, only_object: bool = True) -> Target:
     """A view as a target, no larger than ``longer`` pixels.
+
+    Without ``only_object``, masks of role object say nothing about what is empty.
 
     Raises:
         ValueError: the view has no camera.
@@ -83,7 +86,7 @@ def target_of(view: View, longer: int, device: torch.device) -> Target:
     size = size_within(longer, view.camera.size)
     camera = view.camera.resized(size)
 
-    def tensor(values: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def tensor(values: NDArray[np.float32]) -> Tensor:
         small = cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA)
         return torch.from_numpy(np.ascontiguousarray(small, np.float32)).to(device)
 
@@ -91,7 +94,7 @@ def target_of(view: View, longer: int, device: torch.device) -> Target:
     if view.masks is not None and len(view.masks):
         union = np.max([view.masks[i] for i in range(len(view.masks))], axis=0)
         if view.masks.role == "object":
-            mask = tensor(union)
+            mask = tensor(union) if only_object else None
         else:
             weight = (tensor(union) < 0.5).float()
     return Target(
@@ -138,7 +141,8 @@ def fit_gaussians(
     views: Sequence[View],
     options: FitOptions = FitOptions(),
     *,
-    device: torch.device = torch.device("cpu"),
+    device: torch.device | None = None,
+    only_object: bool = True,
     progress: Progress = lambda done, loss: None,
 ) -> Gaussians:
     """Gaussians that look more like the photos; the same for the same seed and device.
@@ -152,7 +156,8 @@ def fit_gaussians(
     _check(gaussians, views, options)
     if not options.steps:
         return gaussians
-    targets = [target_of(view, options.size, device) for view in views]
+    device = device or torch.device("cpu")
+    targets = [target_of(view, options.size, device, only_object) for view in views]
     rng = torch.Generator().manual_seed(options.seed)
     state = _State(gaussians, options, device)
     # Nearer than a few of its own sizes, a Gaussian would fill the frame.
@@ -189,7 +194,7 @@ class _State:
     """Parameters, what Adam remembers of each, and how hard each Gaussian was pulled."""
 
     def __init__(self, gaussians: Gaussians, options: FitOptions, device: torch.device) -> None:
-        def tensor(values: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+        def tensor(values: NDArray[np.float32]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
 
         sh = torch.zeros(len(gaussians), (options.degree + 1) ** 2, 3, device=device)
@@ -259,7 +264,7 @@ class _State:
         splats = self.splats()
         turns = torch.nn.functional.normalize(splats.quaternions, dim=1)
 
-        def array(values: Tensor) -> np.ndarray:  # type: ignore[type-arg]
+        def array(values: Tensor) -> NDArray[np.float32]:
             return values[kept].cpu().numpy()
 
         return Gaussians(
