@@ -54,8 +54,9 @@ def test_floaters_are_what_lies_outside_of_any_silhouette() -> None:
     mask[8:12, 8:12] = 1
     # inside; outside for both; hidden behind the object in the first view; behind both cameras
     means = np.array([[0, 0, 4], [1.5, 0, 4], [0, 0, 5.5], [9, 0, -3]], np.float32)
+    upright = np.tile(np.array([1, 0, 0, 0], np.float32), (4, 1))
     gaussians = Gaussians(
-        means, np.full((4, 3), 0.1, np.float32), np.tile(np.float32([1, 0, 0, 0]), (4, 1)),
+        means, np.full((4, 3), 0.1, np.float32), upright,
         np.array([0.4, 0.3, 0.2, 0.1], np.float32), np.zeros((4, 1, 3), np.float32),
     )  # fmt: skip
     assert floater_ratio(gaussians, cameras, [mask, mask]) == pytest.approx(0.5)

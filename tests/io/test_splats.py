@@ -138,7 +138,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_splats(path, some())
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="copy it again|it ends before"):
+    with pytest.raises(ValueError, match=r"copy it again|it ends before"):
         read_splats(path)
     if suffix == ".spz":
         write_splats(path, some())

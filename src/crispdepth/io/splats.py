@@ -234,9 +234,14 @@ def _gaussians(
     length = np.linalg.norm(rotations, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         rotations = np.where(length > 0, rotations / length, [1, 0, 0, 0])
-    values = (value.astype(np.float32) for value in (means, scales, rotations, opacities, sh))
     try:
-        return Gaussians(*values)
+        return Gaussians(
+            means.astype(np.float32),
+            scales.astype(np.float32),
+            rotations.astype(np.float32),
+            opacities.astype(np.float32),
+            sh.astype(np.float32),
+        )
     except ValueError as error:
         raise ValueError(f"{label} is damaged: {error}") from error
 

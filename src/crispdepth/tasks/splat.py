@@ -79,12 +79,13 @@ def pixel_gaussians(
     axes, slant = _axes(facing[kept], rays[kept])
     radius = options.step * _SIGMA * z[kept] / np.sqrt(abs(np.linalg.det(camera.K[:2, :2])))
     scales = radius[:, None] * np.stack([1 / slant, np.ones_like(slant), 0 * slant + _THIN], -1)
+    colours = np.divide(eight_bit(view.image)[kept, None], 255, dtype=np.float32)
     return Gaussians(
         means=((points[kept] - camera.cam_from_world[:3, 3]) @ rotation).astype(np.float32),
         scales=np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32),
         rotations=quaternion_from_matrix(rotation.T @ axes).astype(np.float32),
         opacities=(_OPACITY * depth.confidence[kept]).astype(np.float32),
-        sh=(eight_bit(view.image)[kept, None].astype(np.float32) / 255 - 0.5) / np.float32(SH_0),
+        sh=(colours - np.float32(0.5)) / np.float32(SH_0),
         labels=labels[kept],
     )
 

@@ -98,7 +98,7 @@ def target_of(view: View, longer: int, device: torch.device, only_object: bool =
         else:
             weight = (tensor(union) < 0.5).float()
     return Target(
-        tensor(eight_bit(view.image).astype(np.float32) / 255),
+        tensor(np.divide(eight_bit(view.image), 255, dtype=np.float32)),
         mask,
         weight,
         torch.tensor(camera.K, dtype=torch.float32, device=device),
