@@ -123,7 +123,9 @@ def path_through(cameras: Sequence[Camera], count: int) -> tuple[Camera, ...]:
     place = np.linspace(0, len(cameras) - 1, count)
     index = np.minimum(place.astype(int), len(cameras) - 2)
     t = (place - index)[:, None]
-    a, b, c, d = (eyes[(index + k).clip(0, len(cameras) - 1)] for k in (-1, 0, 1, 2))
+    # Beyond its ends the way would go straight on.
+    eyes = np.concatenate([2 * eyes[:1] - eyes[1:2], eyes, 2 * eyes[-1:] - eyes[-2:-1]])
+    a, b, c, d = (eyes[index + k] for k in range(4))
     way = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     rotations = matrix_from_quaternion(_slerp(turns[index], turns[index + 1], t))
     out = []

@@ -70,7 +70,7 @@ def pixel_gaussians(
     labels, kept = _labels(view, options)
     kept &= valid & (depth.confidence >= options.least_confidence)
     if options.drop_edges:
-        kept &= ~depth_edges(z, facing, valid)
+        kept &= ~depth_edges(points, facing, valid)
     if options.step > 1:
         grid = np.zeros(camera.size, bool)
         grid[options.step // 2 :: options.step, options.step // 2 :: options.step] = True

@@ -181,11 +181,11 @@ def fit_gaussians(
 # Rates of Adam; places move in units of each Gaussian's own size at the start.
 _RATES = {
     "offsets": 0.05,
-    "scales": 0.01,
-    "quaternions": 0.005,
-    "opacities": 0.05,
-    "base": 0.01,
-    "more": 0.002,
+    "scales": 0.02,
+    "quaternions": 0.01,
+    "opacities": 0.1,
+    "base": 0.02,
+    "more": 0.004,
 }
 _SLOWEST = 0.1  # what is left of the rates at the end
 
