@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from crispdepth.tasks.render import (
     Orbit,
@@ -17,7 +18,7 @@ UP = np.array([0.0, 0, 1])
 ORBIT = Orbit(np.array([0.3, -0.2, 1.0]), UP, 2.5, 30.0)
 
 
-def eye(camera: Camera) -> np.ndarray:  # type: ignore[type-arg]
+def eye(camera: Camera) -> NDArray[np.floating]:
     pose = camera.cam_from_world
     return np.asarray(-pose[:3, :3].T @ pose[:3, 3])
 

@@ -1,7 +1,10 @@
 """Gaussians from pixels: places, sizes, masks, merging, and no flying ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from crispdepth.geometry.rigid import matrix_from_quaternion
 from crispdepth.tasks.splat import (
@@ -19,24 +22,24 @@ K = np.array([[40.0, 0, 11], [0, 40, 14], [0, 0, 1]])
 RNG = np.random.default_rng(0)
 
 
-def pose() -> np.ndarray:  # type: ignore[type-arg]
+def pose() -> NDArray[np.floating]:
     out = np.eye(4)
     out[:3, :3] = matrix_from_quaternion(np.array([0.9, 0.1, -0.3, 0.2]))
     out[:3, 3] = 0.3, -0.2, 1.5
     return out
 
 
-def slanted(slope: float = 0.5, size: tuple[int, int] = SIZE) -> "np.ndarray":  # type: ignore[type-arg]
+def slanted(slope: float = 0.5, size: tuple[int, int] = SIZE) -> NDArray[np.floating]:
     """z of the plane z = 2 + slope * X seen by the camera."""
     x = (np.arange(size[1]) + 0.5 - K[0, 2]) / K[0, 0]
     return np.broadcast_to(2 / (1 - slope * x), size).astype(np.float32)
 
 
 def view_of(
-    z: "np.ndarray",  # type: ignore[type-arg]
+    z: NDArray[np.floating],
     masks: MaskSet | None = None,
     confidence: float = 1.0,
-    cam_from_world: "np.ndarray | None" = None,  # type: ignore[type-arg]
+    cam_from_world: NDArray[np.floating] | None = None,
 ) -> tuple[View, ViewDepth]:
     image = RNG.integers(0, 256, (*z.shape, 3)).astype(np.uint8)
     camera = Camera(K, z.shape, pose() if cam_from_world is None else cam_from_world)
@@ -45,7 +48,7 @@ def view_of(
     return View(image, "a", camera, depth, masks), ViewDepth(depth, trust)
 
 
-def in_camera(gaussians: Gaussians, camera: Camera) -> np.ndarray:  # type: ignore[type-arg]
+def in_camera(gaussians: Gaussians, camera: Camera) -> NDArray[np.floating]:
     return gaussians.means @ camera.cam_from_world[:3, :3].T + camera.cam_from_world[:3, 3]
 
 
@@ -66,7 +69,7 @@ def test_every_mean_projects_onto_the_centre_of_its_pixel() -> None:
 def test_discs_lie_on_the_surface_and_fill_their_pixels() -> None:
     view, depth = view_of(slanted(0.5))
     gaussians = pixel_gaussians(view, depth)
-    axes = pose()[:3, :3] @ matrix_from_quaternion(gaussians.rotations)
+    axes = pose()[:3, :3] @ matrix_from_quaternion(gaussians.rotations.astype(np.float64))
     normal = np.array([0.5, 0, -1]) / np.sqrt(1.25)
     np.testing.assert_allclose(np.abs(axes[:, :, 2] @ normal), 1, atol=1e-4)
     pitch = slanted(0.5).ravel() / 40
@@ -146,9 +149,9 @@ def test_the_same_view_twice_merges_into_one() -> None:
 
 def test_merging_keeps_apart_what_differs() -> None:
     one = select(pixel_gaussians(*view_of(slanted())), np.arange(1))
-    red = Gaussians(one.means, one.scales, one.rotations, one.opacities, one.sh * 0 + [1.5, -1, -1])
-    blue = Gaussians(
-        one.means, one.scales, one.rotations, one.opacities, one.sh * 0 + [-1, -1, 1.5]
+    red, blue = (
+        replace(one, sh=np.array([[colour]], np.float32))
+        for colour in ((1.5, -1, -1), (-1, -1, 1.5))
     )
     assert len(merge_gaussians([red, red])) == 1
     assert len(merge_gaussians([red, blue])) == 2

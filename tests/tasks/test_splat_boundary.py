@@ -38,7 +38,9 @@ def some(count: int = 300) -> Gaussians:
 
 def ends(gaussians: Gaussians) -> NDArray[np.float64]:
     """The ends (n, 2, 2) in pixels of the longest axis, 1.5 standard deviations from the mean."""
-    axes = matrix_from_quaternion(gaussians.rotations) * gaussians.scales[:, None]
+    axes = (
+        matrix_from_quaternion(gaussians.rotations.astype(np.float64)) * gaussians.scales[:, None]
+    )
     half = 1.5 * axes.swapaxes(1, 2)[:, :, None] * np.array([-1, 1])[:, None]  # (n, axis, end, 3)
     points = gaussians.means[:, None, None] + half
     flat = points @ CAMERA.K.T

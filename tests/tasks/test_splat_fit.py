@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from crispdepth.evaluation.views import psnr, silhouette_iou
 from crispdepth.ops.splat import Rendered, Splats, render
@@ -44,7 +45,7 @@ def photos(gaussians: Gaussians, count: int = 6) -> list[View]:
     return views
 
 
-def alpha_of(gaussians: Gaussians, camera: Camera) -> "np.ndarray":  # type: ignore[type-arg]
+def alpha_of(gaussians: Gaussians, camera: Camera) -> NDArray[np.floating]:
     names = ("means", "scales", "rotations", "opacities", "sh")
     splats = Splats(*(torch.tensor(getattr(gaussians, name)) for name in names))
     pose = torch.tensor(camera.cam_from_world).float()
