@@ -133,7 +133,7 @@ def variants(views: Sequence[View], options: Options) -> "list[tuple[str, float,
         for view in views:
             assert view.camera is not None
             assert view.masks is not None
-            cut = decompose(cut, view.camera, view.masks[0], way)  # type: ignore[arg-type]
+            cut = decompose(cut, view.camera, view.masks[0], way)
         add(f"depth and masks, {way}", cut)
     started = time.perf_counter()
     add("depth and masks, fitted", fit_gaussians(masked, views, options.fit))

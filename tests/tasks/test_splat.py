@@ -39,7 +39,7 @@ def view_of(
     z: NDArray[np.floating],
     masks: MaskSet | None = None,
     confidence: float = 1.0,
-    cam_from_world: NDArray[np.floating] | None = None,
+    cam_from_world: NDArray[np.float64] | None = None,
 ) -> tuple[View, ViewDepth]:
     image = RNG.integers(0, 256, (*z.shape, 3)).astype(np.uint8)
     camera = Camera(K, z.shape, pose() if cam_from_world is None else cam_from_world)

@@ -18,7 +18,8 @@ def normals(points: NDArray[np.float32], valid: BoolMap) -> NDArray[np.float32]:
         valid: (h, w).
     """
     across, known_across = _difference(points, valid)
-    down, known_down = (part.swapaxes(0, 1) for part in _difference(points.swapaxes(0, 1), valid.T))
+    down, known_down = _difference(points.swapaxes(0, 1), valid.T)
+    down, known_down = down.swapaxes(0, 1), known_down.T
     normal = np.cross(across, down)
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     back = -points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-12)
