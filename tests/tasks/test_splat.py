@@ -22,7 +22,7 @@ K = np.array([[40.0, 0, 11], [0, 40, 14], [0, 0, 1]])
 RNG = np.random.default_rng(0)
 
 
-def pose() -> NDArray[np.floating]:
+def pose() -> NDArray[np.float64]:
     out = np.eye(4)
     out[:3, :3] = matrix_from_quaternion(np.array([0.9, 0.1, -0.3, 0.2]))
     out[:3, 3] = 0.3, -0.2, 1.5
