@@ -21,6 +21,8 @@ COMMANDS = {
     "cloud": ("crispdepth.cli.cloud", "a coloured point cloud, PLY or GLB"),
     "novel": ("crispdepth.cli.novel", "a view from elsewhere, or a clip with parallax"),
     "fuse": ("crispdepth.cli.fuse", "depths of posed photos -> one mesh, PLY, GLB or OBJ"),
+    "splat": ("crispdepth.cli.splat", "posed photos with depth and masks -> Gaussians"),
+    "render": ("crispdepth.cli.render", "Gaussians from all sides: a clip, or pictures"),
     "compare": ("crispdepth.cli.compare", "measure depth maps, side by side"),
     "bench refine": ("crispdepth.cli.bench", "score refinement methods on a dataset"),
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),

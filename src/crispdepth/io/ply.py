@@ -46,7 +46,7 @@ def read_ply_points(path: str | Path) -> PointCloud:
         OSError: the file cannot be read.
         ValueError: it is no whole PLY file with vertices.
     """
-    rows = _read(Path(path))
+    rows = read_ply_rows(path)
     return PointCloud(_points(rows["vertex"]), _colours(rows["vertex"]))
 
 
@@ -58,7 +58,7 @@ def read_ply_mesh(path: str | Path) -> Mesh:
         ValueError: it is no whole PLY file, or its faces are not all triangles.
     """
     path = Path(path)
-    rows = _read(path)
+    rows = read_ply_rows(path)
     names = rows["face"].dtype.names if "face" in rows else ()
     corners = next((name for name in _CORNERS if name in (names or ())), None)
     if corners is None:
@@ -67,8 +67,14 @@ def read_ply_mesh(path: str | Path) -> Mesh:
     return Mesh(_points(rows["vertex"]), faces.astype(np.int32), _colours(rows["vertex"]))
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """The rows of each element as a structured array."""
+def read_ply_rows(path: str | Path) -> dict[str, NDArray[Any]]:
+    """The rows of each element of a PLY file as a structured array; vertices have x, y, z.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no whole PLY file, or has lists that are not of three.
+    """
+    path = Path(path)
     data = read_bytes(path)
     try:
         order, elements, start = _header(data)

@@ -1,0 +1,13 @@
+"""Commands that need torch say so in one line where it is not installed."""
+
+
+def require_torch(what: str) -> None:
+    """Raise an ImportError that names the extra if there is no torch.
+
+    Args:
+        what: the beginning of the message, such as "Rendering Gaussians".
+    """
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise ImportError(f'{what} needs torch: pip install "crispdepth[torch]"')
