@@ -10,9 +10,10 @@ seconds a view (process time) and the peak of memory.
 import json
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from crispdepth.io.atomic import write_text
 from crispdepth.io.depths import read_depth
 from crispdepth.io.images import read_raw
-from crispdepth.tasks.multiview import MultiviewConfig, Quality, estimate_depths
+from crispdepth.tasks.multiview import estimate_depths
+from crispdepth.tasks.multiview_config import MultiviewConfig, Quality
 from crispdepth.types import Camera, DepthMap, MaskSet, Scene, View, ViewDepth
 
 SHARES = (0.4, 0.6, 0.8)
@@ -73,20 +75,18 @@ def measure(folder: Path, options: Options, masked: bool) -> str:
     scene = open_scene(folder, masked)
     quality: Quality = "preview" if folder.parent.name == "objects" else options.quality
     wanted = range(options.every // 2, len(scene), options.every)
-    began, rows = time.process_time(), []
-    views = set()
+    began, pixels = time.process_time(), []
     for index, found in estimate_depths(
         scene, MultiviewConfig(quality=quality), indices=wanted, note=print
     ):
-        views.add(index)
         truth = scene[index].depth
         assert truth is not None
-        rows.append(errors(found, truth))
+        pixels.append(compare(found, truth))
         if options.pictures is not None:
             name = f"{folder.name}-{'masked' if masked else 'plain'}-{index:03}.png"
             picture(options.pictures / name, scene[index], found, truth)
     seconds = (time.process_time() - began) / matched_views(scene, wanted, quality)
-    table = np.nanmean(np.array(rows), axis=0)
+    table = errors(pixels)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     shares = " / ".join(f"{value:.2f}" for value in table[: len(SHARES)])
     valid_error, valid, within = table[len(SHARES) :]
@@ -109,20 +109,33 @@ def matched_views(scene: Scene, wanted: range, quality: Quality) -> int:
     return len(needed)
 
 
-def errors(found: ViewDepth, truth: DepthMap) -> list[float]:
-    """AbsRel % of the most confident shares, of the valid ones; % valid, % within 2 %."""
+class Pixels(NamedTuple):
+    """The pixels of a view that have a truth."""
+
+    apart: NDArray[np.float32]  # |z - z*| / z*
+    confidence: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def compare(found: ViewDepth, truth: DepthMap) -> Pixels:
+    """A found depth beside the truth."""
     size = found.depth.size
     true = cv2.resize(truth.values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     known = true > 0
     apart = np.abs(found.depth.values - true)[known] / true[known]
-    order = np.argsort(-found.confidence[known], kind="stable")
-    usable = found.depth.usable[known]
+    return Pixels(apart, found.confidence[known], found.depth.usable[known])
+
+
+def errors(pixels: Sequence[Pixels]) -> list[float]:
+    """AbsRel % of the most confident shares, of the valid ones; % valid, % within 2 %."""
+    apart, confidence, valid = (np.concatenate(parts) for parts in zip(*pixels, strict=True))
+    order = np.argsort(-np.where(valid, confidence, -1), kind="stable")
     row = []
     for share in SHARES:
         best = order[: int(share * len(order))]
-        row.append(100 * apart[best].mean() if usable[best].all() else float("nan"))
-    within = (apart < 0.02) & usable
-    return [*row, 100 * apart[usable].mean(), 100 * usable.mean(), 100 * within.mean()]
+        row.append(100 * float(apart[best].mean()) if valid[best].all() else float("nan"))
+    within = (apart < 0.02) & valid
+    return [*row, *(100 * float(part.mean()) for part in (apart[valid], valid, within))]
 
 
 def picture(path: Path, view: View, found: ViewDepth, truth: DepthMap) -> None:

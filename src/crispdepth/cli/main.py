@@ -20,6 +20,7 @@ COMMANDS = {
     "bokeh": ("crispdepth.cli.bokeh", "blur what is out of focus, as a large lens does"),
     "cloud": ("crispdepth.cli.cloud", "a coloured point cloud, PLY or GLB"),
     "novel": ("crispdepth.cli.novel", "a view from elsewhere, or a clip with parallax"),
+    "multiview": ("crispdepth.cli.multiview", "depth of every view of a scene of posed photos"),
     "compare": ("crispdepth.cli.compare", "measure depth maps, side by side"),
     "bench refine": ("crispdepth.cli.bench", "score refinement methods on a dataset"),
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),

@@ -14,6 +14,7 @@ _RAYS = 32  # along either side of the frame
 _STEPS = 64  # depths tried on each ray, and again between the bounds found
 _WIDEST = (0.02, 50.0)  # depths tried first, in extents of the cameras
 _DISSENT = 0.15  # share of the views that may miss the object (a bad mask) without carving it
+_SEEN = 0.5  # share of the most views that see a point which must see a point of the object
 _OUTLYING = 0.01  # share of points at either end that do not count
 _MARGIN = 0.05
 
@@ -76,8 +77,9 @@ def bounds_from_masks(
 def bounds_from_cameras(cameras: Sequence[Camera], index: int) -> Bounds:
     """What stereo with the other views can tell apart, when nothing else is known.
 
-    From where a point moves by half the frame between this view and its nearest neighbour, to
-    where it moves by a pixel between this view and its farthest.
+    From where a point moves by two frames between this view and its nearest neighbour (which it
+    can where they turn towards each other), to where it moves by a pixel between this view and
+    its farthest.
 
     Raises:
         ValueError: all cameras are in one place.
@@ -89,7 +91,7 @@ def bounds_from_cameras(cameras: Sequence[Camera], index: int) -> Bounds:
     smallest = float(baselines[baselines > 1e-6 * baselines.max()].min())
     camera = cameras[index]
     focal, width = float(camera.K[0, 0]), camera.size[1]
-    near = 2 * focal * smallest / width
+    near = 0.5 * focal * smallest / width
     return near, max(4 * near, min(focal * float(baselines.max()), 1000 * near))
 
 
@@ -128,7 +130,8 @@ def _uncarved(
         column, row = column.clip(max=mask.shape[1] - 1), row.clip(max=mask.shape[0] - 1)
         seen[at] += 1
         missed[at] += mask[row, column] < 0.1
-    # A point that only this view sees is excluded by nobody, and tells nothing either.
-    left = (seen > 0) & (missed <= _DISSENT * seen)
+    # What few views see (behind the others, or beside all of them) is excluded by few: it counts
+    # only if there is nothing that more of them see.
+    left = (seen > 0) & (seen >= _SEEN * seen.max()) & (missed <= _DISSENT * seen)
     some: NDArray[np.bool_] = left.reshape(len(depths), -1).any(axis=1)
     return some

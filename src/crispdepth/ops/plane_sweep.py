@@ -21,7 +21,7 @@ from crispdepth.types import Size
 EPSILON = 1e-5
 """Added to sums of weights before they divide; 1e-8 would be 0 in half precision (spec 0.17)."""
 
-NOISE = 0.008
+NOISE = 0.003
 """Standard deviation of grey values, 0..1, at which a window counts as half textureless."""
 
 _BATCH = 1 << 18  # pixels times inverse depths that are warped at once

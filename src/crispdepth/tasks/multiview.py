@@ -7,8 +7,8 @@ depths of other views agree.
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -38,55 +38,20 @@ from crispdepth.ops.plane_sweep import (
 )
 from crispdepth.ops.resample import joint_upsample, shrink, size_within
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
+from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, View, ViewDepth
 
-Quality = Literal["preview", "normal", "high"]
-
-LONGER_SIDE: dict[Quality, int] = {"preview": 320, "normal": 640, "high": 1280}
-"""Pixels of the depth maps of each quality."""
-
 _SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
+_PROBED = 160  # pixels of the longer side at which unknown bounds are looked for
 _PLANES = (32, 128)  # fewest and most planes
 _SHARPNESS = 2.0  # see `compare`
 _SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
 _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
-_STAY = 0.02  # what one step of these costs, in correlation
+_STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
+_REPROJECTION = 2.0  # pixels from which another view does not agree
 _CACHED = 48  # photos at working size that are kept
-
-
-@dataclass(frozen=True)
-class MultiviewConfig:
-    """How depth is found from several views."""
-
-    # Longer side of the depth maps: 320, 640 or 1280 pixels, never more than the photo's.
-    quality: Quality = "normal"
-
-    # Views that each view is matched with.
-    sources: int = 6
-
-    # Views whose depth must agree with a pixel's for it to be valid, where so many see it.
-    consistent: int = 2
-
-    # Largest difference of agreeing depths, as a share of the depth.
-    tolerance: float = 0.01
-
-    # Nearest and farthest depth in the unit of the scene. Without them: the bounds of the scene,
-    # else what its masks, its sparse points or its cameras say.
-    near: float | None = None
-    far: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.sources < 1 or self.consistent < 0 or not 0 < self.tolerance < 1:
-            raise ValueError(
-                "Matching needs sources >= 1, consistent >= 0 and 0 < tolerance < 1, got "
-                f"{self.sources}, {self.consistent} and {self.tolerance:g}."
-            )
-        if (self.near is None) != (self.far is None):
-            raise ValueError("State both the nearest and the farthest depth, or neither.")
-        if self.near is not None and self.far is not None and not 0 < self.near < self.far:
-            raise ValueError(f"Depths lie between 0 < near < far, got {self.near} and {self.far}.")
 
 
 class _Photo(NamedTuple):
@@ -181,11 +146,12 @@ class _Matcher:
     def _sources(self, index: int) -> tuple[tuple[int, ...], Bounds]:
         """The views that view ``index`` is matched with, and the bounds of its depths."""
         if index not in self._chosen:
-            near, far = self._bounds(index)
-            chosen = select_sources(
-                self._scene.cameras, index, near, far, self._config.sources
-            ).indices
-            self._chosen[index] = chosen, (near, far)
+            bounds = self._known_bounds(index)
+            if bounds is None:
+                wide = bounds_from_cameras(self._scene.cameras, index)
+                bounds = self._probe(index, wide)
+            chosen = self._select(index, bounds)
+            self._chosen[index] = chosen, bounds
             if not chosen:
                 self._note(
                     f"{self._scene.names[index]}: no other view shows the same from another place, "
@@ -193,7 +159,11 @@ class _Matcher:
                 )
         return self._chosen[index]
 
-    def _bounds(self, index: int) -> Bounds:
+    def _select(self, index: int, bounds: Bounds) -> tuple[int, ...]:
+        return select_sources(self._scene.cameras, index, *bounds, self._config.sources).indices
+
+    def _known_bounds(self, index: int) -> Bounds | None:
+        """What user, scene, masks or points say; None where they say nothing."""
         config, scene = self._config, self._scene
         if config.near is not None and config.far is not None:
             return config.near, config.far
@@ -201,12 +171,24 @@ class _Matcher:
         if wide is None and scene.points is not None:
             wide = bounds_from_points(scene.cameras[index], scene.points.points)
         hull = bounds_from_masks(scene.cameras, self._read_silhouettes(), index)
-        if hull is None:
-            return wide or bounds_from_cameras(scene.cameras, index)
-        if wide is None:
-            return hull
+        if hull is None or wide is None:
+            return hull or wide
         near, far = max(hull[0], wide[0]), min(hull[1], wide[1])
         return (near, far) if near < far else wide
+
+    def _probe(self, index: int, wide: Bounds) -> Bounds:
+        """Bounds of what a quick sweep of a small photo is sure of; ``wide`` if of too little."""
+        chosen = self._select(index, wide)
+        if not chosen:
+            return wide
+        photo = self._photo(index, size_within(_PROBED, self._scene.cameras[index].size))
+        inverse, confidence, step = self._sweep(photo, chosen, *wide)
+        sure = inverse[confidence > 0.5]
+        if sure.size < 0.02 * inverse.size:
+            return wide
+        low, high = np.quantile(sure, (0.01, 0.99))
+        near = max(wide[0], 1 / (float(high) * 1.25 + step))
+        return near, min(wide[1], 1 / max(float(low) * 0.8 - step, 1 / wide[1]))
 
     def _read_silhouettes(self) -> list[Float32Map | None]:
         """The object masks of all views, small; each photo is read once for it."""
@@ -289,13 +271,13 @@ class _Matcher:
         size = part.camera.size
         others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
         sources = [self._source(part.camera, other) for other in others]
-        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=2)
+        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=3)
         offsets = np.linspace(-reach, reach, _OFFSETS)
         known = self._tensor(inverse[region])
         cost = torch.empty((_OFFSETS, *size), device=self._device)
         for number, offset in enumerate(offsets):
             rho = (known + offset).clamp_min(0)[None]
-            stay = _STAY * abs(number - _OFFSETS // 2)
+            stay = _STAY * (number - _OFFSETS // 2) ** 2
             cost[number] = _cost(compare(windows, sources, rho, size, _SHARPNESS))[0] + stay
         best = winner(cost)
         found, agreement = inverse.copy(), np.zeros_like(inverse)
@@ -312,8 +294,8 @@ class _Matcher:
         closeness = torch.zeros(size, device=self._device)
         for other in (self._estimates[source] for source in own.sources):
             error, apart = _disagreement(own.camera, other, rho, self._tensor)
-            close = torch.exp(-(error**2) / 2 - (apart / self._config.tolerance) ** 2 / 2)
-            agrees = (error < 1) & (apart < self._config.tolerance)
+            close = torch.exp(-((error / _REPROJECTION) ** 2) / 2 - (apart / self._config.tolerance) ** 2 / 2)
+            agrees = (error < _REPROJECTION) & (apart < self._config.tolerance)
             agree += agrees
             closeness += close * agrees
         needed = min(self._config.consistent, len(own.sources))
@@ -349,9 +331,13 @@ def _prepare(view: View, size: Size) -> _Photo:
     """A view at working size."""
     assert view.camera is not None  # a scene's views have one
     image = view.image if view.image.dtype == np.uint8 else (view.image >> 8).astype(np.uint8)
-    rgb = shrink(image, size)
+    rgb, meaning = shrink(image, size), evidence(view.masks, size)
+    if meaning.weight is not None and meaning.weight.any():
+        # Interpolation at the border of the mask must not see what is beside it.
+        filled = pull_push(rgb.astype(np.float32), (meaning.weight > 0).astype(np.float32))
+        rgb = np.rint(filled).clip(0, 255).astype(np.uint8)
     grey = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
-    return _Photo(view.camera.resized(size), rgb, grey, evidence(view.masks, size))
+    return _Photo(view.camera.resized(size), rgb, grey, meaning)
 
 
 def _cost(agreement: Agreement) -> Tensor:
