@@ -166,9 +166,7 @@ def open_scene(folder: Path, masked: bool) -> Scene:
 def _rendered(folder: Path, masked: bool) -> Scene:
     facts = json.loads((folder / "scene.json").read_text("utf-8"))
     width, height = facts["size"]
-    cameras = tuple(
-        Camera(facts["K"], (height, width), pose) for pose in facts["cam_from_world"]
-    )
+    cameras = tuple(Camera(facts["K"], (height, width), pose) for pose in facts["cam_from_world"])
     names = tuple(facts["image_pattern"] % index for index in range(len(cameras)))
 
     def read(index: int) -> View:

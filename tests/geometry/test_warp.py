@@ -62,9 +62,7 @@ def test_there_and_back_returns_to_the_pixel() -> None:
 def test_one_camera_sees_its_own_pixels_in_place_at_every_depth() -> None:
     pixels = transfer(REFERENCE, REFERENCE)
     for inverse_depth in (0.0, 0.3, 5.0):
-        np.testing.assert_allclose(
-            plane_homography(pixels, inverse_depth), np.eye(3), atol=1e-12
-        )
+        np.testing.assert_allclose(plane_homography(pixels, inverse_depth), np.eye(3), atol=1e-12)
 
 
 def test_planes_run_from_far_to_near_in_equal_steps_of_inverse_depth() -> None:
@@ -88,7 +86,9 @@ def test_scaling_the_world_scales_planes_and_moves_no_pixel() -> None:
     np.testing.assert_allclose(small, large)
 
 
-@pytest.mark.parametrize(("near", "far", "count"), [(2, 1, 8), (0, 1, 8), (1, np.inf, 8), (1, 2, 1)])
+@pytest.mark.parametrize(
+    ("near", "far", "count"), [(2, 1, 8), (0, 1, 8), (1, np.inf, 8), (1, 2, 1)]
+)
 def test_impossible_sweeps_are_refused(near: float, far: float, count: int) -> None:
     with pytest.raises(ValueError, match="got"):
         inverse_depth_planes(near, far, count)

@@ -49,7 +49,9 @@ def photo(seen_by: Camera, depth: float, seed: int = 0) -> Tensor:
     return torch.from_numpy(grey.clip(0, 1).astype(np.float32))
 
 
-def slow_similarity(reference: Tensor, weight: Tensor | None, warped: Tensor, radius: int) -> Tensor:
+def slow_similarity(
+    reference: Tensor, weight: Tensor | None, warped: Tensor, radius: int
+) -> Tensor:
     """One window at a time."""
     rows, columns = reference.shape
     found = torch.zeros_like(reference)
@@ -259,7 +261,9 @@ def test_a_point_beside_the_silhouettes_is_outside_and_one_out_of_frame_is_not()
 
 
 def test_points_behind_a_source_are_finite_and_not_inside() -> None:
-    there = project(transfer(camera(), camera(0.2, angle=np.pi)), torch.tensor([0.0, 0.5]), SIZE, SIZE)
+    there = project(
+        transfer(camera(), camera(0.2, angle=np.pi)), torch.tensor([0.0, 0.5]), SIZE, SIZE
+    )
     assert not there.inside.any()
     assert there.x.isfinite().all()
     assert there.y.isfinite().all()

@@ -36,7 +36,9 @@ def slow_semi_global(
                 link = 1.0 if side is None else 1 - float((side[y, x] - side[before]).abs())
                 for d in range(depths):
                     ways = [previous[d], previous.min() + large]
-                    ways += [previous[e] + smoothness.small for e in (d - 1, d + 1) if 0 <= e < depths]
+                    ways += [
+                        previous[e] + smoothness.small for e in (d - 1, d + 1) if 0 <= e < depths
+                    ]
                     paths[d, y, x] = cost[d, y, x] + link * (min(ways) - previous.min())
         total += paths
     return total / 8

@@ -53,9 +53,7 @@ def see(seen_by: Camera, name: str, scale: float = 1.0) -> View:
     hits = inner > 0
     depth = np.where(hits, (-b - np.sqrt(np.maximum(inner, 0))) / a, WALL)
     image = paint(centre + rays * depth[..., None])
-    return View(
-        image, name, seen_by, DepthMap((depth * scale).astype(np.float32), "depth", "m")
-    )
+    return View(image, name, seen_by, DepthMap((depth * scale).astype(np.float32), "depth", "m"))
 
 
 def row(count: int = 5, scale: float = 1.0) -> list[View]:
@@ -162,9 +160,7 @@ def test_masks_of_ones_are_no_masks(views: list[View], plain: list[ViewDepth]) -
 
 
 def test_an_ignored_part_gets_no_depth_and_the_rest_does(views: list[View]) -> None:
-    ignoring = [
-        replace(view, masks=MaskSet(on_ball(view)[None], role="ignore")) for view in views
-    ]
+    ignoring = [replace(view, masks=MaskSet(on_ball(view)[None], role="ignore")) for view in views]
     found = depths(scene_of_views(ignoring))[2]
     assert not found.depth.usable[on_ball(views[2])].any()
     assert found.depth.usable[~on_ball(views[2])].mean() > 0.6
@@ -201,9 +197,7 @@ def test_scaling_the_world_scales_the_depths(plain: list[ViewDepth]) -> None:
     )
 
 
-def test_the_order_of_the_views_does_not_matter(
-    views: list[View], plain: list[ViewDepth]
-) -> None:
+def test_the_order_of_the_views_does_not_matter(views: list[View], plain: list[ViewDepth]) -> None:
     found = depths(scene_of_views(views[::-1]))[::-1]
     for one, other in zip(found, plain, strict=True):
         same = np.isclose(one.depth.values, other.depth.values, rtol=1e-4)

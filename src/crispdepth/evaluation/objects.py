@@ -105,9 +105,7 @@ def flying_ratio(depth: DepthMap, truth: DepthMap) -> float:
     z = truth.values.astype(np.float64)
     rows, columns = z.shape
     known = np.pad(np.where(truth.usable, z, np.nan), 2, constant_values=np.nan)
-    windows = np.stack(
-        [known[y : y + rows, x : x + columns] for y in range(5) for x in range(5)]
-    )
+    windows = np.stack([known[y : y + rows, x : x + columns] for y in range(5) for x in range(5)])
     nearest = np.where(np.isnan(windows), np.inf, windows).min(axis=0)
     farthest = np.where(np.isnan(windows), -np.inf, windows).max(axis=0)
     at_edge = depth.usable & (farthest > nearest * (1 + 4 * FLYING))

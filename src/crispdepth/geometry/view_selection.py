@@ -33,7 +33,7 @@ def sample_points(camera: Camera, near: float, far: float) -> NDArray[np.float64
     height, width = camera.size
     fractions = (np.arange(_RAYS) + 0.5) / _RAYS
     x, y = np.meshgrid(fractions * width, fractions * height)
-    rays = np.stack((x.ravel(), y.ravel(), np.ones(x.size))) .T @ np.linalg.inv(camera.K).T
+    rays = np.stack((x.ravel(), y.ravel(), np.ones(x.size))).T @ np.linalg.inv(camera.K).T
     depths = 1 / np.linspace(1 / far, 1 / near, _DEPTHS)
     points = (depths[:, None, None] * rays).reshape(-1, 3)
     world_from_cam = np.linalg.inv(camera.cam_from_world)
@@ -83,9 +83,7 @@ def select_sources(
     return Selection(tuple(chosen), tuple(float(scores[i]) for i in chosen))
 
 
-def disparity_range(
-    reference: Camera, sources: Sequence[Camera], near: float, far: float
-) -> float:
+def disparity_range(reference: Camera, sources: Sequence[Camera], near: float, far: float) -> float:
     """The longest way in pixels that a point goes in a source between ``near`` and ``far``."""
     height, width = reference.size
     x = np.array([[a * width, b * height, 1] for a in (0.25, 0.75) for b in (0.25, 0.75)])

@@ -1,9 +1,9 @@
 """Where one camera sees the pixels of another, as a function of their inverse depth.
 
 A reference pixel x = (u, v, 1) at inverse depth rho is seen by a source at ``A x + rho b``, with
-``A = K_source R K_reference^-1``, ``b = K_source t`` and ``(R, t)`` the pose of the reference in the
-source's frame (spec 1.6; each view has its own K). It is linear in rho, and its third component
-times the depth is the source's z-depth.
+``A = K_source R K_reference^-1``, ``b = K_source t`` and ``(R, t)`` the way from the reference's
+frame to the source's (spec 1.6; each view has its own K). It is linear in rho, and its third
+component times the depth is the source's z-depth.
 """
 
 from typing import Any, NamedTuple
@@ -25,9 +25,7 @@ def transfer(reference: Camera, source: Camera) -> PixelTransfer:
     """How ``source`` sees the pixels of ``reference``."""
     source_from_reference = source.cam_from_world @ np.linalg.inv(reference.cam_from_world)
     rotation, translation = source_from_reference[:3, :3], source_from_reference[:3, 3]
-    return PixelTransfer(
-        source.K @ rotation @ np.linalg.inv(reference.K), source.K @ translation
-    )
+    return PixelTransfer(source.K @ rotation @ np.linalg.inv(reference.K), source.K @ translation)
 
 
 def plane_homography(pixels: PixelTransfer, inverse_depth: float) -> NDArray[np.float64]:

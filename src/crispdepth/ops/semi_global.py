@@ -9,7 +9,6 @@ side does not depend on the other.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -29,9 +28,7 @@ class Winner(NamedTuple):
     margin: Tensor  # how much more the best plane elsewhere costs, >= 0
 
 
-def semi_global(
-    cost: Tensor, grey: Tensor, side: Tensor | None, smoothness: Smoothness
-) -> Tensor:
+def semi_global(cost: Tensor, grey: Tensor, side: Tensor | None, smoothness: Smoothness) -> Tensor:
     """Sum the path costs of eight directions; (d, h, w), divided by their number.
 
     Args:

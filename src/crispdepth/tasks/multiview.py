@@ -294,7 +294,9 @@ class _Matcher:
         closeness = torch.zeros(size, device=self._device)
         for other in (self._estimates[source] for source in own.sources):
             error, apart = _disagreement(own.camera, other, rho, self._tensor)
-            close = torch.exp(-((error / _REPROJECTION) ** 2) / 2 - (apart / self._config.tolerance) ** 2 / 2)
+            close = torch.exp(
+                -((error / _REPROJECTION) ** 2) / 2 - (apart / self._config.tolerance) ** 2 / 2
+            )
             agrees = (error < _REPROJECTION) & (apart < self._config.tolerance)
             agree += agrees
             closeness += close * agrees
