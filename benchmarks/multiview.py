@@ -151,10 +151,11 @@ def picture(path: Path, view: View, found: ViewDepth, truth: DepthMap) -> None:
         coloured[depth <= 0] = 0
         return np.asarray(coloured, np.uint8)
 
-    photo = cv2.resize(np.asarray(view.image)[..., ::-1], size[::-1], interpolation=cv2.INTER_AREA)
+    image = np.asarray(view.image, np.uint8)[..., ::-1]
+    photo = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     sure = cv2.cvtColor((found.confidence * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
     path.parent.mkdir(parents=True, exist_ok=True)
-    row = np.hstack((photo, shade(true), shade(found.depth.values), sure))
+    row = np.hstack((photo, shade(np.asarray(true, np.float32)), shade(found.depth.values), sure))
     cv2.imwrite(str(path), row)
 
 
@@ -189,7 +190,7 @@ def _kinect(folder: Path) -> Scene:
     stems = [path.name.removesuffix(".color.jpg") for path in sorted(folder.glob("*.color.jpg"))]
     K = np.loadtxt(folder / "camera-intrinsics.txt")
     cameras = tuple(
-        Camera(K, (480, 640), np.linalg.inv(np.loadtxt(folder / f"{stem}.pose.txt")))
+        Camera(K, (480, 640), np.asarray(np.linalg.inv(np.loadtxt(folder / f"{stem}.pose.txt"))))
         for stem in stems
     )
 

@@ -33,7 +33,7 @@ def ball(camera: Camera) -> Float32Map:
     y, x = np.mgrid[:64, :64] + 0.5
     rays = np.stack([(x - 32) / 70, (y - 32) / 70, np.ones_like(x)], axis=-1)
     cosine = rays[..., 2] / np.linalg.norm(rays, axis=-1)
-    return (np.sqrt(1 - cosine**2) <= RADIUS / DISTANCE).astype(np.float32)
+    return np.asarray(np.sqrt(1 - cosine**2) <= RADIUS / DISTANCE, np.float32)
 
 
 def test_silhouettes_bound_the_depth_of_a_sphere_tightly() -> None:
@@ -62,8 +62,9 @@ def test_unknown_and_empty_masks_carve_nothing() -> None:
 def test_one_bad_mask_does_not_carve_the_object() -> None:
     cameras = orbit(12)
     masks: list[Float32Map | None] = [ball(camera) for camera in cameras]
-    masks[4] = np.zeros((64, 64), np.float32)
-    masks[4][:8, :8] = 1
+    elsewhere = np.zeros((64, 64), np.float32)
+    elsewhere[:8, :8] = 1
+    masks[4] = elsewhere
     bounds = bounds_from_masks(cameras, masks, 0)
     assert bounds is not None
     assert bounds[0] < DISTANCE - RADIUS < DISTANCE + RADIUS < bounds[1]

@@ -89,19 +89,19 @@ def test_a_pixel_without_evidence_takes_the_depth_of_its_neighbours() -> None:
     cost = torch.ones(7, 6, 8)
     cost[3] = 0.2
     cost[:, 2:4, 3:5] = 1
-    assert (winner(semi_global(cost, torch.zeros(6, 8), None, FLAT)).index == 3).all()
+    assert (winner(semi_global(cost, torch.zeros(6, 8), None, FLAT)).plane == 3).all()
 
 
 def test_a_parabola_finds_the_minimum_between_planes() -> None:
     at = torch.tensor([[2.3, 4.0], [0.0, 5.7]])
     cost = (torch.arange(8.0)[:, None, None] - at) ** 2
     best = winner(cost)
-    torch.testing.assert_close(best.index, at, atol=1e-5, rtol=0)
+    torch.testing.assert_close(best.plane, at, atol=1e-5, rtol=0)
 
 
 def test_flat_costs_are_finite_and_sure_of_nothing() -> None:
     best = winner(torch.ones(8, 2, 3))
-    assert best.index.isfinite().all()
+    assert best.plane.isfinite().all()
     assert (best.margin == 0).all()
     assert (winner(torch.rand(3, 2, 2)).margin == 0).all()  # no plane is elsewhere
 

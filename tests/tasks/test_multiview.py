@@ -89,7 +89,7 @@ def apart(found: ViewDepth, view: View) -> NDArray[np.float32]:
     """Relative errors of the valid pixels."""
     assert view.depth is not None
     true = view.depth.values[found.depth.usable]
-    return np.abs(found.depth.values[found.depth.usable] - true) / true
+    return np.asarray(np.abs(found.depth.values[found.depth.usable] - true) / true)
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def select_sources(
     centres = np.array([camera_centre(camera) for camera in cameras])
     directions = _unit(points - centre)
     scores = np.zeros(len(cameras))
-    for other in np.flatnonzero(np.abs(centres - centre).max(axis=1) > 1e-9 * far):
+    for other in np.flatnonzero(np.abs(centres - centre).max(axis=1) > 1e-9 * far).tolist():
         cosine = (directions * _unit(points - centres[other])).sum(axis=1)
         angle = np.degrees(np.arccos(cosine.clip(-1, 1)))
         spread = np.where(angle < BEST_ANGLE, *_SPREAD)

@@ -6,11 +6,10 @@ windows, +1 = equal up to gain and offset, 0 = no evidence, which is why it may 
 weights (spec 2.2) where a cost may not.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,7 +42,7 @@ class Agreement:
 
     similarity: Tensor  # (d, h, w) in [-1, 1]; 0 where no source sees anything
     evidence: Tensor  # (d, h, w): the mean weight of the sources, in [0, 1]
-    outside: Tensor | None  # (d, h, w): share of the sources that see it, but beside their mask
+    outside: Tensor  # (d, h, w): of the sources that see it and carve, the share beside the object
 
 
 class Projection(NamedTuple):
@@ -67,10 +66,10 @@ def project(
         source_size: (h, w) of the source.
     """
     height, width = size
-    like = {"device": inverse_depth.device, "dtype": inverse_depth.dtype}
-    A, b = (torch.as_tensor(np.asarray(part), **like) for part in pixels)
-    x = torch.arange(width, **like) + 0.5
-    y = (torch.arange(height, **like) + 0.5)[:, None]
+    device = inverse_depth.device
+    A, b = (torch.as_tensor(part).to(inverse_depth) for part in pixels)
+    x = torch.arange(width, device=device) + 0.5
+    y = (torch.arange(height, device=device) + 0.5)[:, None]
     rho = inverse_depth.reshape(-1, 1, 1) if inverse_depth.ndim == 1 else inverse_depth
     u, v, z = (A[i, 0] * x + A[i, 1] * y + A[i, 2] + rho * b[i] for i in range(3))
     in_front = z > 1e-6
@@ -144,7 +143,7 @@ class Windows:
 
 def compare(
     windows: Windows,
-    sources: Iterable[Source],
+    sources: Sequence[Source],
     inverse_depth: Tensor,
     size: Size,
     sharpness: float,
@@ -161,11 +160,17 @@ def compare(
         inverse_depth: (d,) planes or (d, h, w).
         size: (h, w) of the reference.
         sharpness: >= 0.
+
+    Raises:
+        ValueError: there is no source.
     """
-    total = evidence = beside = seen = None
-    count = 0
+    if not sources:
+        raise ValueError("There is no source to compare with.")
+    volume = (len(inverse_depth), *size)
+    total, votes, evidence, beside, seen = (
+        torch.zeros(volume, device=inverse_depth.device) for _ in range(5)
+    )
     for source in sources:
-        count += 1
         layers = [source.grey] if source.weight is None else [source.grey, source.weight]
         there = project(source.pixels, inverse_depth, size, _size(source.grey))
         warped = sample(torch.stack(layers), there.x, there.y)
@@ -173,18 +178,13 @@ def compare(
         one = windows.similarity(warped[0])
         if source.weight is not None:
             if source.carves:
-                beside = weight * (1 - warped[1]) + (0 if beside is None else beside)
-                seen = weight + (0 if seen is None else seen)
+                beside = beside + weight * (1 - warped[1])
+                seen = seen + weight
             weight = weight * warped[1]
         vote = weight * torch.exp(sharpness * one)
-        if total is None:
-            total, votes, evidence = vote * one, vote, weight
-        else:
-            total, votes, evidence = total + vote * one, votes + vote, evidence + weight
-    if total is None:
-        raise ValueError("There is no source to compare with.")
-    outside = None if beside is None or seen is None else beside / (seen + EPSILON)
-    return Agreement(total / (votes + EPSILON), evidence / count, outside)
+        total, votes, evidence = total + vote * one, votes + vote, evidence + weight
+    similarity, outside = total / (votes + EPSILON), beside / (seen + EPSILON)
+    return Agreement(similarity, evidence / len(sources), outside)
 
 
 def chunks(depths: int, size: Size) -> Iterator[slice]:

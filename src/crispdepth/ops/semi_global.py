@@ -23,7 +23,7 @@ class Smoothness(NamedTuple):
 class Winner(NamedTuple):
     """The best inverse depth of each pixel, (h, w) each."""
 
-    index: Tensor  # in planes, between them by a parabola
+    plane: Tensor  # its number, between planes by a parabola
     cost: Tensor  # aggregated, of the best plane
     margin: Tensor  # how much more the best plane elsewhere costs, >= 0
 

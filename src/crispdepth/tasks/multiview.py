@@ -8,7 +8,7 @@ depths of other views agree.
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,7 +36,7 @@ from crispdepth.ops.plane_sweep import (
     project,
     sample,
 )
-from crispdepth.ops.resample import joint_upsample, shrink, size_within
+from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, View, ViewDepth
@@ -216,7 +216,8 @@ class _Matcher:
         scales = [longer for longer in (_SWEPT, 2 * _SWEPT, 4 * _SWEPT) if longer < max(full)]
         sizes = [size_within(longer, full) for longer in scales] + [full]
         photo = self._photo(index, full)
-        if not chosen or (photo.evidence.weight is not None and not photo.evidence.weight.any()):
+        weight = photo.evidence.weight
+        if not chosen or (weight is not None and weight.max() < 0.5):
             nothing = np.zeros(full, np.float32)
             return _Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
         small = self._photo(index, sizes[0])
@@ -225,8 +226,9 @@ class _Matcher:
             if small.evidence.weight is not None:  # what is beside the mask must not bleed into it
                 inverse = pull_push(inverse, (small.evidence.weight >= 0.5).astype(np.float32))
             coarse, small = small, self._photo(index, size)
-            inverse = joint_upsample(inverse, coarse.rgb.astype(np.float32) / 255, small.rgb)
-            confidence = cv2.resize(confidence, size[::-1], interpolation=cv2.INTER_LINEAR)
+            guide = coarse.rgb.astype(np.float32) / np.float32(255)
+            inverse = joint_upsample(inverse, guide, small.rgb)
+            confidence = upsample(confidence, size)
             step /= 2
             inverse, agreement = self._refine(small, chosen, inverse, step)
             confidence = confidence * agreement
@@ -257,7 +259,7 @@ class _Matcher:
         step = float(planes[1] - planes[0])
         inverse = np.full(photo.camera.size, 1 / far, np.float32)
         confidence = np.zeros(photo.camera.size, np.float32)
-        inverse[region] = (planes[0] + step * best.index).cpu().numpy()
+        inverse[region] = (planes[0] + step * best.plane).cpu().numpy()
         confidence[region] = (best.margin / (best.margin + _HALF_SURE)).cpu().numpy()
         return inverse, confidence, step
 
@@ -281,7 +283,7 @@ class _Matcher:
             cost[number] = _cost(compare(windows, sources, rho, size, _SHARPNESS))[0] + stay
         best = winner(cost)
         found, agreement = inverse.copy(), np.zeros_like(inverse)
-        found[region] = (known - reach + best.index * float(offsets[1] - offsets[0])).cpu().numpy()
+        found[region] = (known - reach + best.plane * float(offsets[1] - offsets[0])).cpu().numpy()
         agreement[region] = (1 - best.cost).clamp(0, 1).cpu().numpy()
         return found, agreement
 
@@ -304,7 +306,7 @@ class _Matcher:
         share = closeness / needed if needed else torch.ones_like(closeness)
         confidence = own.confidence * share.clamp(max=1).cpu().numpy()
         valid = (agree >= needed).cpu().numpy() & (own.confidence > 0)
-        depth = DepthMap(1 / own.inverse, "depth", self._scene.unit, valid, own.camera)
+        depth = DepthMap(np.reciprocal(own.inverse), "depth", self._scene.unit, valid, own.camera)
         return ViewDepth(depth, confidence.astype(np.float32))
 
     def _size_like(self, other: int, photo: _Photo) -> Size:
@@ -316,16 +318,13 @@ class _Matcher:
             self._tensor(other.grey),
             transfer(reference, other.camera),
             self._optional(other.evidence.weight),
-            self._carves(other),
+            carves=other.evidence.inside is not None,
         )
-
-    def _carves(self, photo: _Photo) -> bool:
-        return photo.evidence.inside is not None
 
     def _optional(self, values: Float32Map | None) -> Tensor | None:
         return None if values is None else self._tensor(values)
 
-    def _tensor(self, values: NDArray[np.floating]) -> Tensor:
+    def _tensor(self, values: NDArray[np.floating[Any]]) -> Tensor:
         return torch.as_tensor(values.astype(np.float32), device=self._device)
 
 
@@ -344,10 +343,7 @@ def _prepare(view: View, size: Size) -> _Photo:
 
 def _cost(agreement: Agreement) -> Tensor:
     """What a plane costs, in [0, 2]: 1 without evidence or beside the silhouettes."""
-    similarity = agreement.similarity
-    if agreement.outside is not None:
-        similarity = similarity * (1 - agreement.outside)
-    return 1 - similarity
+    return 1 - agreement.similarity * (1 - agreement.outside)
 
 
 def _crop(photo: _Photo) -> tuple[_Photo, tuple[slice, slice]]:
@@ -369,7 +365,10 @@ def _crop(photo: _Photo) -> tuple[_Photo, tuple[slice, slice]]:
 
 
 def _disagreement(
-    camera: Camera, other: _Estimate, rho: Tensor, tensor: Callable[[Float32Map], Tensor]
+    camera: Camera,
+    other: _Estimate,
+    rho: Tensor,
+    tensor: Callable[[NDArray[np.floating[Any]]], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """How far another view's depth is from a view's own, (h, w): in pixels of the view, after a
     way there and back, and as a share of the depth. Infinite where the other has no estimate.
