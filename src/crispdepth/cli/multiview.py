@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -12,7 +12,9 @@ from crispdepth import __version__
 from crispdepth.cli.errors import ExitCode
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.multiview_config import MultiviewConfig
-from crispdepth.types import Scene
+
+if TYPE_CHECKING:
+    from crispdepth.types import Scene
 
 SETTINGS = "multiview.json"
 """Where a folder of depths says how they were made."""
