@@ -188,7 +188,9 @@ def _rendered(folder: Path, masked: bool) -> Scene:
 
 def _kinect(folder: Path) -> Scene:
     stems = [path.name.removesuffix(".color.jpg") for path in sorted(folder.glob("*.color.jpg"))]
-    K = np.loadtxt(folder / "camera-intrinsics.txt")
+    # The file has the depth camera's focal length of 585; with it, points matched between colour
+    # photos miss their epipolar lines by up to 9 pixels, with the colour camera's by 1 to 2.
+    K = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
     cameras = tuple(
         Camera(K, (480, 640), np.asarray(np.linalg.inv(np.loadtxt(folder / f"{stem}.pose.txt"))))
         for stem in stems

@@ -51,6 +51,7 @@ _STAY = 0.001  # what the first step of these costs, in correlation; it grows wi
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
 _REPROJECTION = 2.0  # pixels from which another view does not agree
+_CARVING = 32  # views whose silhouettes bound the depths
 _CACHED = 48  # photos at working size that are kept
 
 
@@ -125,7 +126,7 @@ class _Matcher:
     ) -> None:
         self._scene, self._config, self._device, self._note = scene, config, device, note
         self._photos: OrderedDict[tuple[int, Size], _Photo] = OrderedDict()
-        self._silhouettes: list[Float32Map | None] | None = None
+        self._silhouettes: dict[int, Float32Map | None] = {}
         self._estimates: dict[int, _Estimate] = {}
         self._chosen: dict[int, tuple[tuple[int, ...], Bounds]] = {}
 
@@ -170,7 +171,11 @@ class _Matcher:
         wide = scene.bounds
         if wide is None and scene.points is not None:
             wide = bounds_from_points(scene.cameras[index], scene.points.points)
-        hull = bounds_from_masks(scene.cameras, self._read_silhouettes(), index)
+        # Some views from all around carve as well as all: those of a long scene are not all read.
+        carving = np.linspace(0, len(scene) - 1, min(len(scene), _CARVING)).astype(int).tolist()
+        views = [index, *(each for each in carving if each != index)]
+        cameras, masks = zip(*((scene.cameras[i], self._silhouette(i)) for i in views), strict=True)
+        hull = bounds_from_masks(cameras, masks, 0)
         if hull is None or wide is None:
             return hull or wide
         near, far = max(hull[0], wide[0]), min(hull[1], wide[1])
@@ -190,14 +195,12 @@ class _Matcher:
         near = max(wide[0], 1 / (float(high) * 1.25 + step))
         return near, min(wide[1], 1 / max(float(low) * 0.8 - step, 1 / wide[1]))
 
-    def _read_silhouettes(self) -> list[Float32Map | None]:
-        """The object masks of all views, small; each photo is read once for it."""
-        if self._silhouettes is None:
-            sizes = (size_within(_SWEPT, camera.size) for camera in self._scene.cameras)
-            self._silhouettes = [
-                self._photo(index, size).evidence.inside for index, size in enumerate(sizes)
-            ]
-        return self._silhouettes
+    def _silhouette(self, index: int) -> Float32Map | None:
+        """The object mask of a view, small; each is read once."""
+        if index not in self._silhouettes:
+            size = size_within(_SWEPT, self._scene.cameras[index].size)
+            self._silhouettes[index] = self._photo(index, size).evidence.inside
+        return self._silhouettes[index]
 
     def _photo(self, index: int, size: Size) -> _Photo:
         """View ``index`` at ``size``; the last few are kept."""
