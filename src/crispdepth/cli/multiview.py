@@ -1,0 +1,116 @@
+"""``crispdepth multiview``: depth of every view of a posed scene."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from crispdepth import __version__
+from crispdepth.cli.errors import ExitCode
+from crispdepth.cli.terminal import Terminal
+from crispdepth.tasks.multiview_config import MultiviewConfig
+
+if TYPE_CHECKING:
+    from crispdepth.types import Scene
+
+SETTINGS = "multiview.json"
+"""Where a folder of depths says how they were made."""
+
+
+@dataclass(frozen=True)
+class MultiviewOptions:
+    """Write the depth of every view of a scene of posed photos, masks respected.
+
+    `crispdepth multiview SCENE -o depths`
+    For a photo sub/012.jpg: depths/sub/012.jpg.exr (depth with its meaning in the header) and
+    depths/sub/012.jpg.confidence.png. Views that are there already are not done again.
+    """
+
+    scene: Positional[Path]
+    """Folder of the scene: COLMAP, nerfstudio and others."""
+
+    out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
+    """Folder of the depths."""
+
+    config: OmitArgPrefixes[MultiviewConfig] = field(default_factory=MultiviewConfig)
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
+
+    overwrite: bool = False
+    """Do views again that are done."""
+
+    quiet: Annotated[bool, arg(aliases=["-q"])] = False
+    """Say only errors."""
+
+
+def run(options: MultiviewOptions) -> int:
+    """Run ``crispdepth multiview`` and return its exit code.
+
+    Raises:
+        ImportError: torch is not installed; the message names the extra.
+        OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
+    """
+    try:
+        import torch
+
+        from crispdepth.tasks.multiview import estimate_depths
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
+        ) from error
+    from crispdepth.io.view_depths import depth_path, has_view_depth, write_view_depth
+
+    terminal = Terminal(options.quiet, json=False, bar=True)
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"There is no {device} on this machine; use --device cpu.")
+    scene: Scene = import_module("crispdepth.io.scenes").read_scene(options.scene)
+    terminal.say(*scene.notes)
+    _claim(options)
+    missing = [
+        index
+        for index, name in enumerate(scene.names)
+        if options.overwrite or not has_view_depth(options.out, name)
+    ]
+    valid = 0.0
+    with terminal.progress(len(missing)) as advance:
+        depths = estimate_depths(
+            scene, options.config, indices=missing, device=device, note=terminal.say
+        )
+        for index, found in depths:
+            print(write_view_depth(options.out, scene.names[index], found))
+            valid += float(found.depth.usable.mean())
+            advance()
+    done = len(scene) - len(missing)
+    terminal.say(
+        f"{len(missing)} of {len(scene)} views matched"
+        + (f", {valid / len(missing):.0%} of their pixels valid" if missing else "")
+        + (f"; {done} were done before (--overwrite does them again)" if done else "")
+        + f". Depths are in {depth_path(options.out, scene.names[0]).parent}."
+    )
+    return ExitCode.OK
+
+
+def _claim(options: MultiviewOptions) -> None:
+    """Record the settings in the folder; depths of two settings must not stand side by side."""
+    from crispdepth.io.atomic import make_folder, remove_stale, write_text
+
+    settings = {"version": __version__, **asdict(options.config)}
+    path = options.out / SETTINGS
+    if path.is_file() and not options.overwrite:
+        try:
+            before = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            before = None
+        if before != settings:
+            raise ValueError(
+                f"{options.out} holds depths made with other settings ({path} says which); choose "
+                "another folder, or replace them with --overwrite."
+            )
+    make_folder(options.out)
+    remove_stale(options.out)
+    write_text(path, json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,392 @@
+"""Depth of every view of a posed scene, by classical matching: the untrained baseline.
+
+Each view is swept with planes against the views that see the same from a good angle, aggregated
+semi-globally without crossing the borders of masks, refined at full resolution, and kept where the
+depths of other views agree.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crispdepth.geometry.bounds import (
+    Bounds,
+    bounds_from_cameras,
+    bounds_from_masks,
+    bounds_from_points,
+    extent,
+)
+from crispdepth.geometry.view_selection import disparity_range, select_sources
+from crispdepth.geometry.warp import inverse_depth_planes, transfer
+from crispdepth.ops.fill import pull_push
+from crispdepth.ops.mask_contract import Evidence, depth_inside, evidence
+from crispdepth.ops.plane_sweep import (
+    Agreement,
+    Source,
+    Windows,
+    chunks,
+    compare,
+    project,
+    sample,
+)
+from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
+from crispdepth.ops.semi_global import Smoothness, semi_global, winner
+from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
+from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, View, ViewDepth
+
+_SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
+_PROBED = 160  # pixels of the longer side at which unknown bounds are looked for
+_PLANES = (32, 128)  # fewest and most planes
+_SHARPNESS = 2.0  # see `compare`
+_SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
+_OFFSETS = 7  # inverse depths tried about the one found at half the resolution
+_STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
+_HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
+_MASK_SOFTNESS = 0.7  # pixels
+_REPROJECTION = 2.0  # pixels from which another view does not agree
+_CARVING = 32  # views whose silhouettes bound the depths
+_CACHED = 48  # photos at working size that are kept
+
+
+class _Photo(NamedTuple):
+    """A view at working size."""
+
+    camera: Camera
+    rgb: NDArray[np.uint8]  # (h, w, 3)
+    grey: Float32Map  # (h, w) in [0, 1]
+    evidence: Evidence
+
+
+class _Estimate(NamedTuple):
+    """Depth of a view before other views are asked."""
+
+    camera: Camera
+    inverse: Float32Map  # (h, w), > 0
+    confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is no estimate
+    sources: tuple[int, ...]
+
+
+def estimate_depths(
+    scene: Scene,
+    config: MultiviewConfig = MultiviewConfig(),  # noqa: B008  (frozen)
+    *,
+    indices: Sequence[int] | None = None,
+    device: torch.device | None = None,
+    note: Callable[[str], object] = lambda line: None,
+) -> Iterator[tuple[int, ViewDepth]]:
+    """The depth of each view with its number, as soon as it and its neighbours are matched.
+
+    Depth maps have the scene's unit and the view's camera, resized to `LONGER_SIDE`. Invalid is
+    what lies outside an object mask, what no source sees and what too few other views confirm; a
+    view that no other overlaps has no valid pixel at all. Views are read when they are needed, and
+    depths kept only as long as a later view is compared with them.
+
+    Args:
+        scene: posed views.
+        config: see there.
+        indices: views that are wanted, ascending; None: all.
+        device: where to compute; None: the CPU.
+        note: called with sentences about what the user should know.
+
+    Raises:
+        ValueError: the scene has fewer than two views, all cameras are in one place, or masks do
+            not fit their photos.
+    """
+    if len(scene) < 2:
+        raise ValueError(
+            f"The scene has {len(scene)} view; depth from matching needs two or more, from "
+            "different places. For a single photo use `crispdepth refine`."
+        )
+    if extent(scene.cameras) == 0:
+        raise ValueError(
+            f"All {len(scene)} cameras are in one place: without a baseline nothing tells depth. "
+            "Check the poses, or give photos from different places."
+        )
+    return _Matcher(scene, config, device or torch.device("cpu"), note).run(
+        range(len(scene)) if indices is None else indices
+    )
+
+
+class _Matcher:
+    """The caches of one run: photos, silhouettes and depths that are still needed."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        config: MultiviewConfig,
+        device: torch.device,
+        note: Callable[[str], object],
+    ) -> None:
+        self._scene, self._config, self._device, self._note = scene, config, device, note
+        self._photos: OrderedDict[tuple[int, Size], _Photo] = OrderedDict()
+        self._silhouettes: dict[int, Float32Map | None] = {}
+        self._estimates: dict[int, _Estimate] = {}
+        self._chosen: dict[int, tuple[tuple[int, ...], Bounds]] = {}
+
+    @torch.inference_mode()
+    def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
+        """See `estimate_depths`."""
+        uses = Counter(each for i in indices for each in {i, *self._sources(i)[0]})
+        for index in indices:
+            needed = {index, *self._sources(index)[0]}
+            for each in sorted(needed - self._estimates.keys()):
+                self._estimates[each] = self._match(each)
+            yield index, self._confirm(index)
+            uses.subtract(needed)
+            for each in needed:
+                if not uses[each]:
+                    del self._estimates[each]
+
+    def _sources(self, index: int) -> tuple[tuple[int, ...], Bounds]:
+        """The views that view ``index`` is matched with, and the bounds of its depths."""
+        if index not in self._chosen:
+            bounds = self._known_bounds(index)
+            if bounds is None:
+                wide = bounds_from_cameras(self._scene.cameras, index)
+                bounds = self._probe(index, wide)
+            chosen = self._select(index, bounds)
+            self._chosen[index] = chosen, bounds
+            if not chosen:
+                self._note(
+                    f"{self._scene.names[index]}: no other view shows the same from another place, "
+                    "so it gets no depth."
+                )
+        return self._chosen[index]
+
+    def _select(self, index: int, bounds: Bounds) -> tuple[int, ...]:
+        return select_sources(self._scene.cameras, index, *bounds, self._config.sources).indices
+
+    def _known_bounds(self, index: int) -> Bounds | None:
+        """What user, scene, masks or points say; None where they say nothing."""
+        config, scene = self._config, self._scene
+        if config.near is not None and config.far is not None:
+            return config.near, config.far
+        wide = scene.bounds
+        if wide is None and scene.points is not None:
+            wide = bounds_from_points(scene.cameras[index], scene.points.points)
+        # Some views from all around carve as well as all: those of a long scene are not all read.
+        carving = np.linspace(0, len(scene) - 1, min(len(scene), _CARVING)).astype(int).tolist()
+        views = [index, *(each for each in carving if each != index)]
+        cameras, masks = zip(*((scene.cameras[i], self._silhouette(i)) for i in views), strict=True)
+        hull = bounds_from_masks(cameras, masks, 0)
+        if hull is None or wide is None:
+            return hull or wide
+        near, far = max(hull[0], wide[0]), min(hull[1], wide[1])
+        return (near, far) if near < far else wide
+
+    def _probe(self, index: int, wide: Bounds) -> Bounds:
+        """Bounds of what a quick sweep of a small photo is sure of; ``wide`` if of too little."""
+        chosen = self._select(index, wide)
+        if not chosen:
+            return wide
+        photo = self._photo(index, size_within(_PROBED, self._scene.cameras[index].size))
+        inverse, confidence, step = self._sweep(photo, chosen, *wide)
+        sure = inverse[confidence > 0.5]
+        if sure.size < 0.02 * inverse.size:
+            return wide
+        low, high = np.quantile(sure, (0.01, 0.99))
+        near = max(wide[0], 1 / (float(high) * 1.25 + step))
+        return near, min(wide[1], 1 / max(float(low) * 0.8 - step, 1 / wide[1]))
+
+    def _silhouette(self, index: int) -> Float32Map | None:
+        """The object mask of a view, small; each is read once."""
+        if index not in self._silhouettes:
+            size = size_within(_SWEPT, self._scene.cameras[index].size)
+            self._silhouettes[index] = self._photo(index, size).evidence.inside
+        return self._silhouettes[index]
+
+    def _photo(self, index: int, size: Size) -> _Photo:
+        """View ``index`` at ``size``; the last few are kept."""
+        if (index, size) in self._photos:
+            self._photos.move_to_end((index, size))
+        else:
+            self._photos[index, size] = _prepare(self._scene[index], size)
+            if len(self._photos) > _CACHED:
+                self._photos.popitem(last=False)
+        return self._photos[index, size]
+
+    def _match(self, index: int) -> _Estimate:
+        """Depth of one view: a sweep of the small photos, then refined at each finer size."""
+        chosen, (near, far) = self._sources(index)
+        full = size_within(LONGER_SIDE[self._config.quality], self._scene.cameras[index].size)
+        scales = [longer for longer in (_SWEPT, 2 * _SWEPT, 4 * _SWEPT) if longer < max(full)]
+        sizes = [size_within(longer, full) for longer in scales] + [full]
+        photo = self._photo(index, full)
+        weight = photo.evidence.weight
+        if not chosen or (weight is not None and weight.max() < 0.5):
+            nothing = np.zeros(full, np.float32)
+            return _Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
+        small = self._photo(index, sizes[0])
+        inverse, confidence, step = self._sweep(small, chosen, near, far)
+        for size in sizes[1:]:
+            if small.evidence.weight is not None:  # what is beside the mask must not bleed into it
+                inverse = pull_push(inverse, (small.evidence.weight >= 0.5).astype(np.float32))
+            coarse, small = small, self._photo(index, size)
+            guide = coarse.rgb.astype(np.float32) / np.float32(255)
+            inverse = joint_upsample(inverse, guide, small.rgb)
+            confidence = upsample(confidence, size)
+            step /= 2
+            inverse, agreement = self._refine(small, chosen, inverse, step)
+            confidence = confidence * agreement
+        inverse = inverse.clip(1 / far, 1 / near)
+        if small.evidence.weight is not None:
+            confidence = confidence * depth_inside(small.evidence.weight, _MASK_SOFTNESS)
+            confidence = np.where(small.evidence.weight >= 0.5, confidence, 0)
+        return _Estimate(small.camera, inverse, confidence.astype(np.float32), chosen)
+
+    def _sweep(
+        self, photo: _Photo, chosen: Sequence[int], near: float, far: float
+    ) -> tuple[Float32Map, Float32Map, float]:
+        """Inverse depth and confidence (h, w) of a small photo, and the step of the planes."""
+        part, region = _crop(photo)
+        size = part.camera.size
+        others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
+        longest = disparity_range(part.camera, [other.camera for other in others], near, far)
+        count = int(np.clip(np.ceil(longest) + 1, *_PLANES))
+        planes = inverse_depth_planes(near, far, count)
+        rho = self._tensor(planes)
+        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=1)
+        sources = [self._source(part.camera, other) for other in others]
+        cost = torch.empty((count, *size), device=self._device)
+        for depths in chunks(count, size):
+            cost[depths] = _cost(compare(windows, sources, rho[depths], size, _SHARPNESS))
+        side = self._optional(part.evidence.weight)
+        best = winner(semi_global(cost, self._tensor(part.grey), side, _SMOOTHNESS))
+        step = float(planes[1] - planes[0])
+        inverse = np.full(photo.camera.size, 1 / far, np.float32)
+        confidence = np.zeros(photo.camera.size, np.float32)
+        inverse[region] = (planes[0] + step * best.plane).cpu().numpy()
+        confidence[region] = (best.margin / (best.margin + _HALF_SURE)).cpu().numpy()
+        return inverse, confidence, step
+
+    def _refine(
+        self, photo: _Photo, chosen: Sequence[int], inverse: Float32Map, reach: float
+    ) -> tuple[Float32Map, Float32Map]:
+        """The best inverse depth within ``reach`` of one that is roughly known, and how well it
+        agrees, in [0, 1]. Pixels are warped with the depth of each, so slanted windows match.
+        """
+        part, region = _crop(photo)
+        size = part.camera.size
+        others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
+        sources = [self._source(part.camera, other) for other in others]
+        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=3)
+        offsets = np.linspace(-reach, reach, _OFFSETS)
+        known = self._tensor(inverse[region])
+        cost = torch.empty((_OFFSETS, *size), device=self._device)
+        for number, offset in enumerate(offsets):
+            rho = (known + offset).clamp_min(0)[None]
+            stay = _STAY * (number - _OFFSETS // 2) ** 2
+            cost[number] = _cost(compare(windows, sources, rho, size, _SHARPNESS))[0] + stay
+        best = winner(cost)
+        found, agreement = inverse.copy(), np.zeros_like(inverse)
+        found[region] = (known - reach + best.plane * float(offsets[1] - offsets[0])).cpu().numpy()
+        agreement[region] = (1 - best.cost).clamp(0, 1).cpu().numpy()
+        return found, agreement
+
+    def _confirm(self, index: int) -> ViewDepth:
+        """Depth of a view where the depths of its sources agree with it."""
+        own = self._estimates[index]
+        size = own.camera.size
+        rho = self._tensor(own.inverse)[None]
+        agree = torch.zeros(size, device=self._device)
+        closeness = torch.zeros(size, device=self._device)
+        for other in (self._estimates[source] for source in own.sources):
+            error, apart = _disagreement(own.camera, other, rho, self._tensor)
+            close = torch.exp(
+                -((error / _REPROJECTION) ** 2) / 2 - (apart / self._config.tolerance) ** 2 / 2
+            )
+            agrees = (error < _REPROJECTION) & (apart < self._config.tolerance)
+            agree += agrees
+            closeness += close * agrees
+        needed = min(self._config.consistent, len(own.sources))
+        share = closeness / needed if needed else torch.ones_like(closeness)
+        confidence = own.confidence * share.clamp(max=1).cpu().numpy()
+        valid = (agree >= needed).cpu().numpy() & (own.confidence > 0)
+        depth = DepthMap(np.reciprocal(own.inverse), "depth", self._scene.unit, valid, own.camera)
+        return ViewDepth(depth, confidence.astype(np.float32))
+
+    def _size_like(self, other: int, photo: _Photo) -> Size:
+        """The size at which view ``other`` has about the detail of ``photo``."""
+        return size_within(max(photo.camera.size), self._scene.cameras[other].size)
+
+    def _source(self, reference: Camera, other: _Photo) -> Source:
+        return Source(
+            self._tensor(other.grey),
+            transfer(reference, other.camera),
+            self._optional(other.evidence.weight),
+            carves=other.evidence.inside is not None,
+        )
+
+    def _optional(self, values: Float32Map | None) -> Tensor | None:
+        return None if values is None else self._tensor(values)
+
+    def _tensor(self, values: NDArray[np.floating[Any]]) -> Tensor:
+        return torch.as_tensor(values.astype(np.float32), device=self._device)
+
+
+def _prepare(view: View, size: Size) -> _Photo:
+    """A view at working size."""
+    assert view.camera is not None  # a scene's views have one
+    image = view.image if view.image.dtype == np.uint8 else (view.image >> 8).astype(np.uint8)
+    rgb, meaning = shrink(image, size), evidence(view.masks, size)
+    if meaning.weight is not None and meaning.weight.any():
+        # Interpolation at the border of the mask must not see what is beside it.
+        filled = pull_push(rgb.astype(np.float32), (meaning.weight > 0).astype(np.float32))
+        rgb = np.rint(filled).clip(0, 255).astype(np.uint8)
+    grey = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
+    return _Photo(view.camera.resized(size), rgb, grey, meaning)
+
+
+def _cost(agreement: Agreement) -> Tensor:
+    """What a plane costs, in [0, 2]: 1 without evidence or beside the silhouettes."""
+    return 1 - agreement.similarity * (1 - agreement.outside)
+
+
+def _crop(photo: _Photo) -> tuple[_Photo, tuple[slice, slice]]:
+    """The part of a photo that its mask is in, with the windows about it, and where that is."""
+    weight = photo.evidence.weight
+    if weight is None or not weight.any():
+        return photo, (slice(None), slice(None))
+    ends = []
+    for axis, length in ((1, weight.shape[0]), (0, weight.shape[1])):
+        there = np.flatnonzero(weight.any(axis=axis))
+        ends.append((max(int(there[0]) - 4, 0), min(int(there[-1]) + 5, length)))
+    (top, bottom), (left, right) = ends
+    region = slice(top, bottom), slice(left, right)
+    shift = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
+    camera = replace(photo.camera, K=shift @ photo.camera.K, size=(bottom - top, right - left))
+    inside = photo.evidence.inside
+    cut = Evidence(weight[region], None if inside is None else inside[region])
+    return _Photo(camera, photo.rgb[region], photo.grey[region], cut), region
+
+
+def _disagreement(
+    camera: Camera,
+    other: _Estimate,
+    rho: Tensor,
+    tensor: Callable[[NDArray[np.floating[Any]]], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """How far another view's depth is from a view's own, (h, w): in pixels of the view, after a
+    way there and back, and as a share of the depth. Infinite where the other has no estimate.
+    """
+    height, width = camera.size
+    there = project(transfer(camera, other.camera), rho, camera.size, other.camera.size)
+    known = torch.stack((tensor(other.inverse), tensor((other.confidence > 0).astype(np.float32))))
+    found, sure = sample(known, there.x, there.y)
+    A, b = (tensor(part) for part in transfer(other.camera, camera))
+    u, v, z = (A[i, 0] * there.x + A[i, 1] * there.y + A[i, 2] + found * b[i] for i in range(3))
+    z = z.clamp_min(1e-6)
+    x = torch.arange(width, device=rho.device) + 0.5
+    y = (torch.arange(height, device=rho.device) + 0.5)[:, None]
+    error = torch.hypot(u / z - x, v / z - y)
+    apart = (found * there.stretch / rho - 1).abs()
+    usable = there.inside & (sure > 0.99)
+    error, apart = (torch.where(usable, part, torch.inf)[0] for part in (error, apart))
+    return error, apart

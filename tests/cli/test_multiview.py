@@ -1,0 +1,112 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from crispdepth.cli.main import main
+from crispdepth.io.view_depths import depth_path, read_view_depth
+from crispdepth.types import Camera, Scene, View, scene_of_views
+
+SIZE = (40, 52)
+K = np.array([[48.0, 0, 26], [0, 48, 20], [0, 0, 1]])
+
+
+def wall(x: float, name: str) -> View:
+    """A painted wall at 2 m, seen from ``x`` metres to the right."""
+    pose = np.eye(4)
+    pose[0, 3] = -x
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    right, down = (columns - 26) / 48 * 2 + x, (rows - 20) / 48 * 2
+    rng = np.random.default_rng(0)
+    grey = np.zeros(SIZE)
+    for a, b, c in rng.normal(size=(10, 3)) * 9:
+        grey += np.sin(a * right + b * down + c)
+    image = (127 + 12 * grey).clip(0, 255).astype(np.uint8)
+    return View(np.repeat(image[..., None], 3, axis=-1), name, Camera(K, SIZE, pose))
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """What reading any folder as a scene gives."""
+    made = scene_of_views([wall(x, f"left/{x:g}.jpg") for x in (0.0, 0.1, 0.2)])
+    scenes = ModuleType("crispdepth.io.scenes")
+    vars(scenes)["read_scene"] = lambda path: made
+    monkeypatch.setitem(sys.modules, "crispdepth.io.scenes", scenes)
+    return made
+
+
+def test_it_writes_the_depth_of_every_view(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "depths"
+    assert main(["multiview", "scene", "-o", str(out), "--near", "1", "--far", "4"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(depth_path(out, name)) for name in scene.names]
+    assert "3 of 3 views matched" in said.err
+    for name, camera in zip(scene.names, scene.cameras, strict=True):
+        found = read_view_depth(out, name, camera)
+        assert np.median(found.depth.values[found.depth.usable]) == pytest.approx(2, rel=0.02)
+    settings = json.loads((out / "multiview.json").read_text())
+    assert settings["near"] == 1
+
+
+def test_it_resumes_where_it_was_stopped(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["multiview", "scene", "-o", str(tmp_path), "--near", "1", "--far", "4"]
+    assert main(command) == 0
+    paths = [depth_path(tmp_path, name) for name in scene.names]
+    before = [path.read_bytes() for path in paths]
+    times = [path.stat().st_mtime_ns for path in paths]
+    paths[1].unlink()
+    capsys.readouterr()
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(paths[1])]
+    assert "2 were done before" in said.err
+    assert [path.read_bytes() for path in paths] == before
+    assert [path.stat().st_mtime_ns for path in paths][::2] == times[::2]
+
+
+def test_depths_of_two_settings_do_not_mix(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["multiview", "scene", "-q", "-o", str(tmp_path), "--near", "1", "--far"]
+    assert main([*command, "4"]) == 0
+    assert main([*command, "5"]) == 1
+    assert "other settings" in capsys.readouterr().err
+    assert main([*command, "5", "--overwrite"]) == 0
+
+
+def test_a_wrong_range_is_a_sentence(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["multiview", "scene", "-o", str(tmp_path), "--near", "1"])
+    error = capsys.readouterr().err
+    assert "neither" in error
+    assert "Traceback" not in error
+
+
+def test_a_single_view_is_refused_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = ModuleType("crispdepth.io.scenes")
+    vars(scenes)["read_scene"] = lambda path: scene_of_views([wall(0, "a.png")])
+    monkeypatch.setitem(sys.modules, "crispdepth.io.scenes", scenes)
+    assert main(["multiview", "scene", "-o", str(tmp_path)]) == 1
+    assert "two or more" in capsys.readouterr().err
+
+
+def test_help_and_files_of_depths_need_no_torch() -> None:
+    program = (
+        "import sys; from crispdepth.cli.main import main; import crispdepth.io.view_depths\n"
+        "try: main(['multiview', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from crispdepth.ops.mask_contract import depth_inside, erode, evidence, grow, sharpened
+from crispdepth.types import Float32Map, MaskSet
+
+soft_masks = arrays(np.float32, (9, 12), elements=st.floats(0, 1, width=32))
+
+
+def disc(radius: float, size: int = 41) -> Float32Map:
+    y, x = np.mgrid[:size, :size] - size // 2
+    return np.asarray(np.clip(radius + 0.5 - np.hypot(y, x), 0, 1), np.float32)
+
+
+def test_no_masks_and_masks_of_ones_mean_the_same() -> None:
+    ones = np.ones((1, 8, 8), np.float32)
+    empty = MaskSet(np.zeros((1, 8, 8), np.uint8), role="ignore")
+    for masks in (None, MaskSet(ones), empty, MaskSet(ones[:0])):
+        found = evidence(masks, (8, 8))
+        assert found.weight is None
+        assert found.inside is None
+
+
+def test_an_ignored_pixel_is_no_evidence_and_carves_nothing() -> None:
+    values = np.zeros((1, 8, 8), np.float32)
+    values[0, 2:4] = 0.75
+    found = evidence(MaskSet(values, role="ignore"), (8, 8))
+    assert found.inside is None
+    np.testing.assert_array_equal(found.weight, 1 - values[0])
+
+
+def test_an_empty_object_mask_is_known_to_be_empty() -> None:
+    found = evidence(MaskSet(np.zeros((1, 8, 8), np.uint8)), (8, 8))
+    assert found.inside is not None
+    assert not found.inside.any()
+
+
+def test_masks_of_several_objects_unite_and_stay_soft() -> None:
+    values = np.zeros((2, 8, 8), np.float32)
+    values[0, :4], values[1, 2:] = 0.5, 0.8
+    found = evidence(MaskSet(values), (8, 8))
+    np.testing.assert_array_equal(found.inside, values.max(axis=0))
+
+
+def test_shrinking_keeps_the_mean() -> None:
+    mask = np.random.default_rng(0).random((1, 32, 48)).astype(np.float32)
+    found = evidence(MaskSet(mask), (8, 12))
+    assert found.weight is not None
+    assert found.weight.mean() == pytest.approx(mask.mean(), abs=1e-5)
+
+
+@given(soft_masks)
+def test_sharpening_becomes_the_hard_mask_and_keeps_order_and_ends(mask: Float32Map) -> None:
+    hard = sharpened(mask, 1e-6)
+    away = np.abs(mask - 0.5) > 1e-4
+    np.testing.assert_allclose(hard[away], (mask > 0.5)[away], atol=1e-6)
+    order = np.argsort(mask, axis=None)
+    for temperature in (0.05, 1.0):
+        curve = sharpened(mask, temperature).ravel()[order]
+        assert (np.diff(curve) >= -1e-6).all()
+    ends = sharpened(np.array([[0, 1]], np.float32), 0.3)
+    np.testing.assert_allclose(ends, [[0, 1]], atol=1e-6)
+
+
+def test_distance_confidence_is_exactly_one_without_a_border_and_zero_in_nothing() -> None:
+    assert (depth_inside(np.ones((5, 6), np.float32), 1.0) == 1).all()
+    assert (depth_inside(np.zeros((5, 6), np.float32), 1.0) == 0).all()
+
+
+def test_distance_confidence_rises_inwards_about_a_half_at_the_border() -> None:
+    mask = disc(12)
+    confidence = depth_inside(mask, 1.5)
+    row = confidence[20, 20:]
+    assert (np.diff(row) <= 1e-6).all()
+    assert row[0] > 0.99
+    border = (mask >= 0.5) & (erode((mask >= 0.5).astype(np.float32), 1) < 0.5)
+    assert 0.5 < confidence[border].mean() < 0.65
+
+
+@given(soft_masks)
+def test_eroding_is_growing_the_complement(mask: Float32Map) -> None:
+    np.testing.assert_allclose(erode(mask, 2), 1 - grow(1 - mask, 2), atol=1e-6)
+    assert (erode(mask, 1) <= mask).all()
+    assert (grow(mask, 1) >= mask).all()
+
+
+def test_a_soft_border_moves_by_the_radius_and_stays_soft() -> None:
+    moved = grow(disc(8.0), 3)
+    np.testing.assert_allclose(moved.sum(), disc(11.0).sum(), rtol=0.05)
+    assert ((moved > 0) & (moved < 1)).any()
+    np.testing.assert_allclose(erode(disc(11.0), 3).sum(), disc(8.0).sum(), rtol=0.08)
+    assert (erode(np.ones((7, 7), np.float32), 3) == 1).all()

@@ -1,0 +1,275 @@
+"""A wall and a ball before it, painted in space, seen by cameras in a row; the truth is exact."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crispdepth.tasks.multiview import estimate_depths
+from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.types import (
+    Camera,
+    DepthMap,
+    MaskRole,
+    MaskSet,
+    PointCloud,
+    Scene,
+    View,
+    ViewDepth,
+    scene_of_views,
+)
+
+SIZE = (60, 80)
+WALL, BALL, RADIUS = 4.0, np.array([0.0, 0.0, 2.6]), 0.6
+FULL = np.array([[75.0, 0, 40], [0, 75, 30], [0, 0, 1]])
+BOUNDS = MultiviewConfig(near=1.5, far=6.0, sources=4)
+
+
+def camera(x: float, K: NDArray[np.float64] = FULL, scale: float = 1.0) -> Camera:
+    pose = np.eye(4)
+    pose[0, 3] = -x * scale
+    return Camera(K, SIZE, pose)
+
+
+def paint(points: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A colour for every point of space, in waves of a tenth of a metre and more."""
+    rng = np.random.default_rng(3)
+    waves = rng.normal(size=(24, 3)) * 14
+    grey = 0.5 + np.sin(points @ waves.T + rng.uniform(0, 6, 24)).sum(axis=-1) / 24
+    return np.repeat((255 * grey.clip(0, 1)).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def see(seen_by: Camera, name: str, scale: float = 1.0) -> View:
+    """The photo with its true depth; the world ``scale`` times as large."""
+    rows, columns = seen_by.size
+    y, x = np.mgrid[:rows, :columns] + 0.5
+    rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(seen_by.K).T
+    centre = -seen_by.cam_from_world[:3, 3] / scale
+    to_ball = centre - BALL
+    a, b = (rays**2).sum(axis=-1), rays @ to_ball
+    inner = b**2 - a * (to_ball @ to_ball - RADIUS**2)
+    hits = inner > 0
+    depth = np.where(hits, (-b - np.sqrt(np.maximum(inner, 0))) / a, WALL)
+    image = paint(centre + rays * depth[..., None])
+    return View(image, name, seen_by, DepthMap((depth * scale).astype(np.float32), "depth", "m"))
+
+
+def row(count: int = 5, scale: float = 1.0) -> list[View]:
+    places = (np.arange(count) - count // 2) * 0.16
+    return [see(camera(x, scale=scale), f"{i}.png", scale) for i, x in enumerate(places)]
+
+
+def on_ball(view: View) -> NDArray[np.bool_]:
+    assert view.depth is not None
+    return view.depth.values < WALL * 0.95
+
+
+def masked(views: Sequence[View], role: MaskRole = "object") -> list[View]:
+    return [
+        replace(view, masks=MaskSet((on_ball(view) == (role == "object"))[None], role=role))
+        for view in views
+    ]
+
+
+def depths(scene: Scene, config: MultiviewConfig = BOUNDS) -> list[ViewDepth]:
+    found = list(estimate_depths(scene, config))
+    assert [index for index, _ in found] == list(range(len(scene)))
+    for index, each in found:
+        assert each.confidence.shape == each.depth.size
+        assert each.depth.camera is not None
+        np.testing.assert_allclose(
+            each.depth.camera.cam_from_world, scene.cameras[index].cam_from_world
+        )
+    return [each for _, each in found]
+
+
+def apart(found: ViewDepth, view: View) -> NDArray[np.float32]:
+    """Relative errors of the valid pixels."""
+    assert view.depth is not None
+    true = view.depth.values[found.depth.usable]
+    return np.asarray(np.abs(found.depth.values[found.depth.usable] - true) / true)
+
+
+@pytest.fixture(scope="module")
+def views() -> list[View]:
+    return row()
+
+
+@pytest.fixture(scope="module")
+def plain(views: list[View]) -> list[ViewDepth]:
+    return depths(scene_of_views(views))
+
+
+def test_wall_and_ball_are_found(views: list[View], plain: list[ViewDepth]) -> None:
+    for view, found in zip(views, plain, strict=True):
+        errors = apart(found, view)
+        assert found.depth.usable.mean() > 0.7
+        assert np.median(errors) < 0.01
+        assert (errors < 0.03).mean() > 0.95
+
+
+def test_confident_pixels_are_the_right_ones(views: list[View], plain: list[ViewDepth]) -> None:
+    errors = np.concatenate([apart(f, v) for f, v in zip(plain, views, strict=True)])
+    sure = np.concatenate([found.confidence[found.depth.usable] for found in plain])
+    best = errors[sure > np.median(sure)]
+    assert best.mean() < errors.mean()
+    assert (sure[errors > 0.1] < np.median(sure)).mean() > 0.8
+
+
+def test_with_bounds_of_its_own_a_scene_needs_none_from_the_user(views: list[View]) -> None:
+    plain = scene_of_views(views)
+    rng = np.random.default_rng(0)
+    points = PointCloud(rng.uniform((-1, -1, 2), (1, 1, 4), (200, 3)).astype(np.float32))
+    for scene in (replace(plain, bounds=(1.5, 6.0)), replace(plain, points=points), plain):
+        ((_, found),) = estimate_depths(scene, MultiviewConfig(sources=4), indices=[2])
+        assert (apart(found, views[2]) < 0.03).mean() > 0.9
+        assert found.depth.usable.mean() > 0.5
+
+
+def test_beside_an_object_nothing_is_valid_and_inside_all_is_right(views: list[View]) -> None:
+    scene = scene_of_views(masked(views))
+    for view, found in zip(views, depths(scene, MultiviewConfig(sources=4)), strict=True):
+        inside = on_ball(view)
+        assert not found.depth.usable[~inside].any()
+        assert (found.confidence[~inside] == 0).all()
+        assert found.depth.usable[inside].mean() > 0.7
+        assert np.median(apart(found, view)) < 0.02
+
+
+def test_depth_inside_an_object_does_not_depend_on_its_background(views: list[View]) -> None:
+    def other_background(view: View) -> View:
+        assert view.camera is not None
+        noise = np.random.default_rng(ord(view.name[0])).integers(0, 255, (*SIZE, 3), np.uint8)
+        return replace(view, image=np.where(on_ball(view)[..., None], view.image, noise))
+
+    first = depths(scene_of_views(masked(views)))[2]
+    second = depths(scene_of_views(masked([other_background(view) for view in views])))[2]
+    both = first.depth.usable & second.depth.usable
+    assert both.sum() > 0.9 * first.depth.usable.sum()
+    same = np.isclose(first.depth.values, second.depth.values, rtol=1e-4)[both]
+    assert same.mean() > 0.99
+
+
+def test_masks_of_ones_are_no_masks(views: list[View], plain: list[ViewDepth]) -> None:
+    ones = [replace(view, masks=MaskSet(np.ones((1, *SIZE), np.uint8) * 255)) for view in views]
+    for found, before in zip(depths(scene_of_views(ones)), plain, strict=True):
+        np.testing.assert_array_equal(found.depth.values, before.depth.values)
+        np.testing.assert_array_equal(found.confidence, before.confidence)
+
+
+def test_an_ignored_part_gets_no_depth_and_the_rest_does(views: list[View]) -> None:
+    ignoring = [replace(view, masks=MaskSet(on_ball(view)[None], role="ignore")) for view in views]
+    found = depths(scene_of_views(ignoring))[2]
+    assert not found.depth.usable[on_ball(views[2])].any()
+    assert found.depth.usable[~on_ball(views[2])].mean() > 0.6
+    assert np.median(apart(found, views[2])) < 0.01
+
+
+def test_views_with_unknown_and_empty_masks_do_no_harm(views: list[View]) -> None:
+    some = masked(views)
+    some[0] = replace(views[0], masks=None)
+    some[4] = replace(views[4], masks=MaskSet(np.zeros((1, *SIZE), np.uint8)))
+    found = depths(scene_of_views(some), MultiviewConfig(sources=4))
+    assert not found[4].depth.usable.any()
+    assert np.median(apart(found[2], views[2])) < 0.02
+    assert found[2].depth.usable[on_ball(views[2])].mean() > 0.5
+
+
+def test_different_intrinsics_of_every_view(views: list[View]) -> None:
+    zoomed = [
+        see(camera(x, np.diag([f, f, 1]) @ FULL + [[0, 0, c], [0, 0, -c], [0, 0, 0]]), f"{i}.png")
+        for i, (x, f, c) in enumerate(((-0.3, 0.9, 3), (0, 1.1, -5), (0.3, 1.25, -9)))
+    ]
+    found = depths(scene_of_views(zoomed))
+    assert np.median(apart(found[1], zoomed[1])) < 0.01
+    assert found[1].depth.usable.mean() > 0.4
+
+
+def test_scaling_the_world_scales_the_depths(plain: list[ViewDepth]) -> None:
+    config = replace(BOUNDS, near=15.0, far=60.0)
+    large = depths(scene_of_views(row(scale=10)), config)[2]
+    both = large.depth.usable & plain[2].depth.usable
+    assert both.sum() > 0.98 * plain[2].depth.usable.sum()
+    np.testing.assert_allclose(
+        np.median(large.depth.values[both] / plain[2].depth.values[both]), 10, rtol=1e-5
+    )
+
+
+def test_the_order_of_the_views_does_not_matter(views: list[View], plain: list[ViewDepth]) -> None:
+    found = depths(scene_of_views(views[::-1]))[::-1]
+    for one, other in zip(found, plain, strict=True):
+        same = np.isclose(one.depth.values, other.depth.values, rtol=1e-4)
+        assert same.mean() > 0.99
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_any_number_of_views_and_twin_cameras(count: int) -> None:
+    scene = row(count)
+    twin = replace(scene[0], name="twin.png")
+    for found in depths(scene_of_views([*scene, twin]), replace(BOUNDS, sources=2)):
+        assert np.isfinite(found.depth.values).all()
+        assert np.isfinite(found.confidence).all()
+
+
+def test_a_wanted_part_equals_the_whole(views: list[View], plain: list[ViewDepth]) -> None:
+    some = list(estimate_depths(scene_of_views(views), BOUNDS, indices=[1, 3]))
+    assert [index for index, _ in some] == [1, 3]
+    for index, found in some:
+        np.testing.assert_array_equal(found.depth.values, plain[index].depth.values)
+
+
+def test_a_wall_without_texture_is_no_crash_and_nothing_to_be_sure_of(views: list[View]) -> None:
+    blank = [replace(view, image=np.full_like(view.image, 127)) for view in views]
+    for found in depths(scene_of_views(blank)):
+        assert found.confidence.max() < 0.1
+
+
+def test_a_view_that_no_other_overlaps_gets_no_depth_and_a_note(views: list[View]) -> None:
+    away = np.diag([-1.0, 1, -1, 1])
+    away[0, 3] = 0.3
+    alone = replace(views[0], name="away.png", camera=Camera(FULL, SIZE, away), depth=None)
+    notes: list[str] = []
+    scene = scene_of_views([*views, alone])
+    found = dict(estimate_depths(scene, BOUNDS, note=notes.append))
+    assert not found[5].depth.usable.any()
+    assert (found[5].confidence == 0).all()
+    assert [note for note in notes if "away.png" in note]
+    assert found[2].depth.usable.mean() > 0.7
+
+
+def test_without_a_baseline_the_error_says_so(views: list[View]) -> None:
+    with pytest.raises(ValueError, match="needs two or more"):
+        estimate_depths(scene_of_views(views[:1]))
+    twins = [replace(views[0], name=name) for name in ("a.png", "b.png")]
+    with pytest.raises(ValueError, match="in one place"):
+        estimate_depths(scene_of_views(twins))
+
+
+def test_photos_are_refined_at_their_own_size() -> None:
+    K = np.diag([4.75, 4.75, 1]) @ FULL
+    large = []
+    for i, x in enumerate((-0.16, 0, 0.16)):
+        seen_by = Camera(K, (285, 380), camera(x).cam_from_world)
+        large.append(see(seen_by, f"{i}.png"))
+    config = replace(BOUNDS, quality="normal")
+    ((_, found),) = estimate_depths(scene_of_views(large), config, indices=[1])
+    assert found.depth.size == (285, 380)
+    assert found.depth.usable.mean() > 0.6
+    assert np.median(apart(found, large[1])) < 0.007
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sources": 0},
+        {"consistent": -1},
+        {"tolerance": 0.0},
+        {"near": 1.0},
+        {"near": 2.0, "far": 1.0},
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"got|neither"):
+        MultiviewConfig(**wrong)  # type: ignore[arg-type]
