@@ -62,7 +62,7 @@ def run(options: MultiviewOptions) -> int:
         raise ImportError(
             f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
-    from crispdepth.io.view_depths import depth_path, has_view_depth, write_view_depth
+    from crispdepth.io.view_depths import has_view_depth, write_view_depth
 
     terminal = Terminal(options.quiet, json=False, bar=True)
     device = torch.device(options.device)
@@ -90,7 +90,7 @@ def run(options: MultiviewOptions) -> int:
         f"{len(missing)} of {len(scene)} views matched"
         + (f", {valid / len(missing):.0%} of their pixels valid" if missing else "")
         + (f"; {done} were done before (--overwrite does them again)" if done else "")
-        + f". Depths are in {depth_path(options.out, scene.names[0]).parent}."
+        + f". Depths are in {options.out}."
     )
     return ExitCode.OK
 
