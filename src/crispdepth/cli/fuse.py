@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.terminal import Terminal
-from crispdepth.tasks.fuse import FuseConfig
+from crispdepth.tasks.fuse_config import FuseConfig
 
 if TYPE_CHECKING:
     from crispdepth.types import Scene, View, ViewDepth
@@ -58,6 +57,8 @@ def run(options: FuseOptions) -> int:
 
     _check_output(options.out, SUFFIXES, options.overwrite)
 
+    import numpy as np
+
     from crispdepth.io.scenes import (  # type: ignore[import-not-found,unused-ignore]
         read_scene,
     )
@@ -86,6 +87,8 @@ def measured_views(scene: "Scene") -> "Iterator[tuple[View, ViewDepth]]":
     Raises:
         ValueError: none has any, or one holds something else than depth in the scene's unit.
     """
+    import numpy as np
+
     from crispdepth.types import ViewDepth
 
     found = False
@@ -103,6 +106,8 @@ def measured_views(scene: "Scene") -> "Iterator[tuple[View, ViewDepth]]":
 
 def up_of(scene: "Scene") -> tuple[float, float, float]:
     """The axis of the world nearest to what is up in the mean photo."""
+    import numpy as np
+
     up = -np.mean([camera.cam_from_world[1, :3] for camera in scene.cameras], axis=0)
     axis = int(np.abs(up).argmax())
     x, y, z = (float(np.copysign(i == axis, up[axis])) for i in range(3))
