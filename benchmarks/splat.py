@@ -11,7 +11,7 @@ white. Prints tables.
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -25,8 +25,8 @@ from tyro.conf import Positional
 from crispdepth.evaluation.views import floater_ratio, psnr, silhouette_iou, ssim
 from crispdepth.io.scenes import read_scene
 from crispdepth.ops.splat import Splats, render
-from crispdepth.tasks.splat import PixelOptions, merge_gaussians, pixel_gaussians
-from crispdepth.tasks.splat_boundary import decompose
+from crispdepth.tasks.splat import merge_gaussians, pixel_gaussians
+from crispdepth.tasks.splat_boundary import Way, decompose
 from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
 from crispdepth.types import Gaussians, View, ViewDepth
 
@@ -111,33 +111,24 @@ def quality(options: Options) -> None:
             )
 
 
-def variants(views: Sequence[View], options: Options) -> "list[tuple[str, float, Gaussians]]":
-    """Gaussians of some views by name, with the seconds it took from the views."""
-    started = time.perf_counter()
-    out = []
-
-    def add(name: str, gaussians: Gaussians) -> Gaussians:
-        out.append((name, time.perf_counter() - started, gaussians))
-        return gaussians
-
+def variants(views: Sequence[View], options: Options) -> Iterator[tuple[str, float, Gaussians]]:
+    """Gaussians of some views by name, with the seconds that this step took."""
     unknown = [replace(view, masks=None) for view in views]
-    parts = [pixel_gaussians(view, _exact(view), PixelOptions()) for view in unknown]
-    bare = add("depth, no masks", merge_gaussians(parts))
-    add("depth, no masks, fitted", fit_gaussians(bare, unknown, options.fit))
-    started = time.perf_counter()
-    masked = add(
-        "depth and masks", merge_gaussians([pixel_gaussians(view, _exact(view)) for view in views])
-    )
-    for way in ("shrink", "split"):
-        cut = masked
-        for view in views:
-            assert view.camera is not None
-            assert view.masks is not None
-            cut = decompose(cut, view.camera, view.masks[0], way)
-        add(f"depth and masks, {way}", cut)
-    started = time.perf_counter()
-    add("depth and masks, fitted", fit_gaussians(masked, views, options.fit))
-    return out
+    for name, shown in (("depth", unknown), ("depth and masks", views)):
+        started = time.perf_counter()
+        merged = merge_gaussians([pixel_gaussians(view, _exact(view)) for view in shown])
+        yield name, time.perf_counter() - started, merged
+        ways: tuple[Way, ...] = ("shrink", "split") if shown is views else ()
+        for way in ways:
+            started, cut = time.perf_counter(), merged
+            for view in views:
+                assert view.camera is not None
+                assert view.masks is not None
+                cut = decompose(cut, view.camera, view.masks[0], way)
+            yield f"{name}, {way}", time.perf_counter() - started, cut
+        started = time.perf_counter()
+        fitted = fit_gaussians(merged, shown, options.fit)
+        yield f"{name}, fitted", time.perf_counter() - started, fitted
 
 
 def _exact(view: View) -> ViewDepth:

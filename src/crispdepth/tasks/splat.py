@@ -95,7 +95,7 @@ def merge_gaussians(parts: Sequence[Gaussians], cell: float = 3.0) -> Gaussians:
 
     Those of like size that fall into the same cube, face alike and have a like colour become one:
     the mean of their places and colours, weighted by opacity, with the orientation of the most
-    opaque, large enough to fill the cube.
+    opaque, and as large as all of them are together.
 
     Args:
         parts: of the views, colours of degree 0.
@@ -129,12 +129,13 @@ def merge_gaussians(parts: Sequence[Gaussians], cell: float = 3.0) -> Gaussians:
 
     order = np.lexsort((-weight, group))
     best = order[np.searchsorted(group[order], np.arange(count))]
-    scales = np.exp(mean(np.log(every.scales)))
-    several = np.bincount(group, minlength=count) > 1
-    fill = np.where(several, _SIGMA * side[best], 0).astype(np.float32)
-    scales[:, :2] = np.maximum(scales[:, :2], fill[:, None])
+    # The variance along each axis is that of the members and that of their places.
+    means = mean(every.means)
+    axes = matrix_from_quaternion(every.rotations[best].astype(np.float64))
+    offsets = np.einsum("nij,ni->nj", axes[group], every.means - means[group])
+    scales = np.sqrt(mean(np.square(every.scales) + np.square(offsets)))
     return Gaussians(
-        means=mean(every.means),
+        means=means,
         scales=scales,
         rotations=every.rotations[best],
         opacities=every.opacities[best],
