@@ -20,6 +20,7 @@ COMMANDS = {
     "bokeh": ("crispdepth.cli.bokeh", "blur what is out of focus, as a large lens does"),
     "cloud": ("crispdepth.cli.cloud", "a coloured point cloud, PLY or GLB"),
     "novel": ("crispdepth.cli.novel", "a view from elsewhere, or a clip with parallax"),
+    "reconstruct": ("crispdepth.cli.reconstruct", "posed photos + masks -> depth, mesh, Gaussians"),
     "multiview": ("crispdepth.cli.multiview", "depth of every view of a scene of posed photos"),
     "fuse": ("crispdepth.cli.fuse", "depths of posed photos -> one mesh, PLY, GLB or OBJ"),
     "splat": ("crispdepth.cli.splat", "posed photos with depth and masks -> Gaussians"),

@@ -1,0 +1,48 @@
+"""How a scene is reconstructed; apart from the doing, which needs torch."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from crispdepth.tasks.multiview_config import Quality
+
+What = Literal["depth", "mesh", "splats"]
+Method = Literal["auto", "classical", "given"]
+
+
+class SplatBudget(NamedTuple):
+    """How much is spent on Gaussians."""
+
+    gaussians: int  # before fitting, about
+    steps: int  # of the fit, each on one photo
+    size: int  # longer side of the photos that they are fitted to, pixels
+
+
+SPLATS: dict[Quality, SplatBudget] = {
+    "preview": SplatBudget(30_000, 100, 320),
+    "normal": SplatBudget(120_000, 400, 480),
+    "high": SplatBudget(400_000, 2000, 960),
+}
+
+MOST_FITTED = 64
+"""Photos that Gaussians are fitted to at most, evenly chosen: they are held in memory."""
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """How a scene is reconstructed."""
+
+    # Where depth comes from: matching the photos, or the depth that the scene's views hold. auto:
+    # theirs if all of them hold some, as those of depth cameras do.
+    method: Method = "auto"
+
+    # How large the maps, how small the voxels, and how long the Gaussians are fitted.
+    quality: Quality = "normal"
+
+    # Side of a voxel of the mesh in the unit of the scene. None: by what the views see.
+    voxel: float | None = None
+
+    # Gigabytes that the field of the mesh may take; what is more goes to a temporary folder.
+    max_memory: float = 2.0
+
+    # Of the fit of the Gaussians.
+    seed: int = 0
