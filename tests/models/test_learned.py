@@ -2,6 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 
 from crispdepth.models.learned import NEAR_SHARE, REACH, LearnedCompleter, careful
 from crispdepth.models.weights import load_model
+from crispdepth.ops.band import signed_distance
 from crispdepth.ops.resample import shrink, upsample
 from crispdepth.tasks.refine import refine_depth
-from crispdepth.types import Completion, DepthMap, Float32Map, LayerCompleter, MaskSet, Size
+from crispdepth.types import (
+    BoolMap,
+    Completion,
+    DepthMap,
+    Float32Map,
+    LayerCompleter,
+    MaskSet,
+    Size,
+)
 
 Scene = tuple[NDArray[np.float32], Float32Map, Float32Map]
 
@@ -65,30 +75,66 @@ def test_it_is_the_network_of_its_folder(completer: LearnedCompleter, tiny_weigh
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_the_inside_moves_away_from_the_outside_or_not_at_all() -> None:
+def ramp_and_wall(width: int = 320) -> tuple[Float32Map, BoolMap]:
+    """Near on the left, where depth recedes to the right; a wall on the right; blurred between."""
+    inside = np.zeros((48, width), bool)
+    inside[:, : width // 2] = True
+    x = np.indices(inside.shape)[1]
+    depth = np.where(inside, 8 - 0.01 * x, 2).astype(np.float32)
+    blurred = np.asarray(cv2.GaussianBlur(depth, (0, 0), 2), np.float32)
+    return blurred, inside
+
+
+@pytest.mark.parametrize("near_side", [True, False])
+def test_each_side_moves_away_from_the_other_or_not_at_all(near_side: bool) -> None:
+    depth, left = ramp_and_wall()
+    side = left if near_side else ~left
+    band = side & (np.abs(signed_distance(left)) < 4)
+    for away in (True, False):
+        change = 1 if away == near_side else -1
+        moved = Completion(depth + np.float32(change), np.ones_like(depth))
+        layer, gate = careful(moved, depth, side)
+        share = NEAR_SHARE if near_side else 1
+        if away:
+            assert ((layer - depth)[band] * change >= 0).all()
+            np.testing.assert_allclose(gate[band], share)
+        else:
+            assert not gate[band].any()
+        np.testing.assert_array_equal(gate[~side & (np.abs(signed_distance(left)) < 4)], 1)
+
+
+def test_no_side_moves_past_its_own_continuation() -> None:
+    depth, left = ramp_and_wall()
+    x = np.indices(depth.shape)[1]
+    for side, surface, asked in ((left, 8 - 0.01 * x, 10), (~left, np.full(depth.shape, 2), 0)):
+        moved = Completion(np.full_like(depth, asked), np.ones_like(depth))
+        layer, _ = careful(moved, depth, side)
+        band = side & (np.abs(signed_distance(left)) < 4)
+        np.testing.assert_allclose(layer[band], surface[band], atol=0.06)
+
+
+def test_what_is_too_thin_to_show_its_depth_goes_where_the_network_says() -> None:
     inside = np.zeros((48, 320), bool)
-    inside[:, :160] = True
-    depth = np.where(inside, 6, 2).astype(np.float32)
-    whole = np.ones_like(depth)
-    near = np.zeros_like(inside)
-    near[:, 150:170] = True
-    for side, away, towards in (
-        (inside, 7, 5),
-        (~inside, 1, 3),
-    ):  # the near layer, then the far one
-        share = NEAR_SHARE if away > towards else 1
-        for value, expected in ((away, share), (towards, 0)):
-            moved = Completion(np.full_like(depth, value), whole)
-            found = careful(moved, depth, side)
-            assert found.layer is moved.layer
-            np.testing.assert_allclose(found.gate[side & near], expected)
-            np.testing.assert_array_equal(found.gate[~side & near], 1)
+    inside[:, 158:161] = True  # a pole, or a slit
+    depth = np.full(inside.shape, 5, np.float32)
+    for side in (inside, ~inside):
+        for value in (7, 3):
+            moved = Completion(np.full_like(depth, value), np.ones_like(depth))
+            _, gate = careful(moved, depth, side)
+            assert (gate[side & (np.abs(signed_distance(inside)) < 3)] > 0).all()
+
+
+def test_ripples_of_two_pixels_are_gone() -> None:
+    depth, left = ramp_and_wall()
+    y, x = np.indices(depth.shape)
+    ripple = 0.5 * np.where((x + y) % 2, 1, -1)
+    moved = Completion((depth + ripple).astype(np.float32), np.ones_like(depth))
+    layer = careful(moved, depth, left).layer[2:-2, 200:]  # of the layer beyond the border
+    assert np.abs(np.diff(layer, axis=1)).max() < 0.05
 
 
 def test_far_from_the_border_of_the_mask_nothing_moves() -> None:
-    inside = np.zeros((48, 320), bool)
-    inside[:, :160] = True
-    depth = np.where(inside, 6, 2).astype(np.float32)
+    depth, inside = ramp_and_wall()
     moved = Completion(np.full_like(depth, 9), np.ones_like(depth))
     gate = careful(moved, depth, ~inside).gate
     reach = round(REACH)

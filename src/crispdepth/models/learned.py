@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -13,19 +14,25 @@ from crispdepth.geometry.depth import COMPLETER_RANGE
 from crispdepth.models.tiling import MARGIN, complete_tiled
 from crispdepth.models.weights import DEFAULT, read_onnx
 from crispdepth.ops.band import signed_distance
-from crispdepth.ops.fill import pull_push
+from crispdepth.ops.extrapolate import fit_planes
 from crispdepth.ops.resample import shrink, upsample
 from crispdepth.types import BoolMap, Completion, Float32Map
 
 STRIDE = 32
 """The network takes sides that are multiples of this."""
 
-NEAR_SHARE = 0.4
+NEAR_SHARE = 0.5
 """How much of its correction the nearer side takes. Things curve away towards their outline, and
 what networks expect there is too near (as for the classical completer, docs/experiments.md)."""
 
 BLUR = 4.0
 """Pixels from the mask's border to where rough depth is that of one layer alone, about."""
+
+SLACK = 0.8
+"""How far a side's continuation may leave the range of what is seen of it, on the scale of 10."""
+
+RIPPLE_SIGMA = 0.85
+"""Of a 3 x 3 Gaussian, in pixels: it takes away the ripples of two pixels, and little else."""
 
 REACH = 16.0
 """Pixels from the mask's border within which the gate may open, at `TRAINED`; at a higher
@@ -117,11 +124,13 @@ class LearnedCompleter:
 
 
 def careful(completion: Completion, inverse_depth: Float32Map, inside: BoolMap) -> Completion:
-    """A completion that keeps to the mask's border and moves its inside only away from the outside.
+    """A completion that only deepens the edge that the rough depth has at the mask's border.
 
-    Towards the eye the inside moves by `NEAR_SHARE` only. What is outside is taken from beyond the
-    reach of its blur and continued smoothly. The gate alone changes: it shuts over the last quarter
-    of `REACH`, and is exactly 0 beyond.
+    What each side is beyond the reach of the blur is continued by local planes. The inside moves
+    away from the outside, no farther than its own continuation, and towards the eye by
+    `NEAR_SHARE` only; where a side is too thin to show what it is, the network's word counts. The
+    gate shuts over the last quarter of `REACH`, and is exactly 0 beyond. The layer loses its
+    finest ripples, of two pixels, which come from how the network grows to full size.
 
     Args:
         completion: of the layer inside the mask, (h, w).
@@ -129,15 +138,36 @@ def careful(completion: Completion, inverse_depth: Float32Map, inside: BoolMap) 
         inside: (h, w), somewhere true and somewhere false.
     """
     distance = signed_distance(inside)
-    beyond = distance < -BLUR
-    behind = pull_push(inverse_depth, (beyond if beyond.any() else ~inside).astype(np.float32))
-    nearer = completion.layer > behind
-    comes = completion.layer > inverse_depth
+    layer, gate = (cv2.GaussianBlur(part, (3, 3), RIPPLE_SIGMA) for part in completion)
+    own, own_known = _continued(inverse_depth, inside, distance)
+    other, other_known = _continued(inverse_depth, ~inside, -distance)
+    nearer = np.where(own_known & other_known, own > other, layer > other)
+    comes = layer > inverse_depth
     share = np.where(nearer == comes, np.where(nearer, NEAR_SHARE, 1), 0)
+    farthest = np.where(comes, np.minimum(layer, own), np.maximum(layer, own))
+    is_past = (farthest > inverse_depth) != comes  # the continuation lies the other way
+    bounded = np.where(is_past, inverse_depth, farthest)
     reach = REACH * max(1, max(inside.shape) / TRAINED)
-    open_to = 4 * (1 - np.abs(distance) / reach)
-    share = np.where(inside, share, 1) * open_to.clip(0, 1)
-    return completion._replace(gate=completion.gate * share.astype(np.float32))
+    open_to = (4 * (1 - np.abs(distance) / reach)).clip(0, 1)
+    return Completion(
+        np.where(inside & own_known, bounded, layer).astype(np.float32),
+        gate * (np.where(inside, share, 1) * open_to).astype(np.float32),
+    )
+
+
+def _continued(
+    inverse_depth: Float32Map, side: BoolMap, distance: Float32Map
+) -> tuple[Float32Map, BoolMap]:
+    """What a side of the border would be without blur, and where that is known, (h, w) each.
+
+    ``distance`` (h, w) is that to the border, positive on this side.
+    """
+    sure = distance > BLUR
+    known = cv2.distanceTransform((~sure).astype(np.uint8), cv2.DIST_L2, 3) <= REACH
+    if not sure.any():
+        sure, known = side, np.zeros_like(side)
+    low, high = (float(bound(inverse_depth[sure])) for bound in (np.min, np.max))
+    return fit_planes(inverse_depth, sure).clip(low - SLACK, high + SLACK), known
 
 
 def _batch(maps: NDArray[np.float32]) -> NDArray[np.float32]:
