@@ -1,4 +1,4 @@
-"""crispdepth: rough depth and a sharp mask in, crisp layered depth out."""
+"""crispdepth: rough depth and sharp masks in, crisp layered depth, meshes and Gaussians out."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,31 +6,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crispdepth.api import estimate_depth as estimate_depth
     from crispdepth.api import refine as refine
+    from crispdepth.api.scene import Reconstruction as Reconstruction
+    from crispdepth.api.scene import reconstruct as reconstruct
+    from crispdepth.io.scenes import read_scene as read_scene
     from crispdepth.types import Camera as Camera
     from crispdepth.types import DepthMap as DepthMap
     from crispdepth.types import MaskSet as MaskSet
     from crispdepth.types import RefinedDepth as RefinedDepth
+    from crispdepth.types import Scene as Scene
     from crispdepth.types import View as View
 
 __version__ = "0.1.0"
 
 _HOME = {
     "estimate_depth": "crispdepth.api",
+    "read_scene": "crispdepth.io.scenes",
+    "reconstruct": "crispdepth.api.scene",
     "refine": "crispdepth.api",
     "Camera": "crispdepth.types",
     "DepthMap": "crispdepth.types",
     "MaskSet": "crispdepth.types",
+    "Reconstruction": "crispdepth.api.scene",
     "RefinedDepth": "crispdepth.types",
+    "Scene": "crispdepth.types",
     "View": "crispdepth.types",
 }
 __all__ = [
     "Camera",
     "DepthMap",
     "MaskSet",
+    "Reconstruction",
     "RefinedDepth",
+    "Scene",
     "View",
     "__version__",
     "estimate_depth",
+    "read_scene",
+    "reconstruct",
     "refine",
 ]
 

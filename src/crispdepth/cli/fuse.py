@@ -59,9 +59,7 @@ def run(options: FuseOptions) -> int:
 
     import numpy as np
 
-    from crispdepth.io.scenes import (  # type: ignore[import-not-found,unused-ignore]
-        read_scene,
-    )
+    from crispdepth.io.scenes import read_scene
     from crispdepth.tasks.fuse import fuse, voxel_size
 
     terminal = Terminal(options.quiet, json=False, bar=True)

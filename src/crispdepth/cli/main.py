@@ -29,6 +29,7 @@ COMMANDS = {
     "scene convert": ("crispdepth.cli.scene_convert", "a scene for COLMAP or nerfstudio"),
     "compare": ("crispdepth.cli.compare", "measure depth maps, side by side"),
     "bench refine": ("crispdepth.cli.bench", "score refinement methods on a dataset"),
+    "bench reconstruct": ("crispdepth.cli.bench_reconstruct", "score reconstructions of scenes"),
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),
     "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
     "train export": ("crispdepth.cli.export", "weights of a training, for refinement"),

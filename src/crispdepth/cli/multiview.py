@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,13 +61,14 @@ def run(options: MultiviewOptions) -> int:
         raise ImportError(
             f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
+    from crispdepth.io.scenes import read_scene
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
 
     terminal = Terminal(options.quiet, json=False, bar=True)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"There is no {device} on this machine; use --device cpu.")
-    scene: Scene = import_module("crispdepth.io.scenes").read_scene(options.scene)
+    scene: Scene = read_scene(options.scene)
     terminal.say(*scene.notes)
     _claim(options)
     missing = [
