@@ -249,7 +249,10 @@ def _make_mesh(result: Reconstruction, stages: Stages, key: str, device: str, wa
     from crispdepth.tasks.reconstruct import spread
 
     scene, config = result.scene, result.config
-    fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory)
+    # Where only the object is wanted, what the photos show beside it is known to be empty.
+    first = scene[0].masks
+    carve = first is not None and first.role == "object" and len(first) > 0
+    fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory, carve=carve)
     key = key_of(key, asdict(fusing))
     if stages.is_done("mesh", key):
         return
