@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 DEPTHS, MESH, GLB, SPLATS_FILE = "depth", "mesh.ply", "mesh.glb", "splats.ply"
 SUMMARY = "summary.json"
 
+MATCHED_TRUNCATION, MATCHED_WEIGHT = 5.0, 0.1
+"""Of fusing matched depth, whose noise is larger, and whose confidence smaller, than a sensor's: with
+the usual ones the mesh of an object had holes (docs/experiments.md)."""
+
 _SAMPLED = 8  # views that the voxel size is chosen by
 
 
@@ -253,6 +257,8 @@ def _make_mesh(result: Reconstruction, stages: Stages, key: str, device: str, wa
     first = scene[0].masks
     carve = first is not None and first.role == "object" and len(first) > 0
     fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory, carve=carve)
+    if not result.given:
+        fusing = replace(fusing, truncation=MATCHED_TRUNCATION, min_weight=MATCHED_WEIGHT)
     key = key_of(key, asdict(fusing))
     if stages.is_done("mesh", key):
         return
