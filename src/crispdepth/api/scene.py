@@ -29,8 +29,8 @@ DEPTHS, MESH, GLB, SPLATS_FILE = "depth", "mesh.ply", "mesh.glb", "splats.ply"
 SUMMARY = "summary.json"
 
 MATCHED_TRUNCATION, MATCHED_WEIGHT = 5.0, 0.1
-"""Of fusing matched depth, whose noise is larger, and whose confidence smaller, than a sensor's: with
-the usual ones the mesh of an object had holes (docs/experiments.md)."""
+"""Of fusing matched depth, noisier and less sure than a sensor's: with the usual ones meshes of
+objects had holes (docs/experiments.md)."""
 
 _SAMPLED = 8  # views that the voxel size is chosen by
 
