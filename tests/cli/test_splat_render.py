@@ -128,3 +128,16 @@ def test_without_torch_one_line_says_what_to_install(
         monkeypatch.chdir(ball.parent)
         assert main(words) == 1
         assert 'pip install "crispdepth[torch]"' in capsys.readouterr().err
+
+
+def test_a_mesh_is_drawn_from_the_cameras_of_the_scene(ball: Path, tmp_path: Path) -> None:
+    assert (
+        main(["fuse", str(ball), "-o", str(tmp_path / "ball.ply"), "-q", "--min-piece", "0"]) == 0
+    )
+    words = ["render", str(tmp_path / "ball.ply"), "--scene", str(ball), "--path", "views", "-q"]
+    assert main([*words, "-o", str(tmp_path / "frames"), "--background", "black"]) == 0
+    frames = sorted((tmp_path / "frames").iterdir())
+    assert len(frames) == 4
+    drawn = np.asarray(Image.open(frames[0])).max(axis=-1) > 0
+    mask = np.asarray(Image.open(ball / "masks/0000.png")) > 127
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.8

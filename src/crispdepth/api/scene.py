@@ -11,7 +11,7 @@ import numpy as np
 
 from crispdepth import __version__
 from crispdepth.api.stages import Stages, fingerprint, key_of
-from crispdepth.geometry.rigid import scale_of, transform_points
+from crispdepth.geometry.rigid import camera_in_frame, scale_of, transform_points
 from crispdepth.io.atomic import write_text
 from crispdepth.io.meshes import read_mesh, write_mesh
 from crispdepth.io.scenes import OpenScene
@@ -20,7 +20,7 @@ from crispdepth.io.view_depths import has_view_depth, read_view_depth, write_vie
 from crispdepth.tasks.fuse_config import FuseConfig
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, ReconstructConfig, What
-from crispdepth.types import Gaussians, Mesh, Scene, View, ViewDepth
+from crispdepth.types import Camera, Gaussians, Mesh, Scene, View, ViewDepth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -306,6 +306,13 @@ def up_of(scene: Scene) -> "NDArray[np.float64]":
     up = -np.mean([camera.cam_from_world[1, :3] for camera in scene.cameras], axis=0)
     axis = int(np.abs(up).argmax())
     return np.asarray(np.sign(up[axis]) * np.eye(3)[axis], np.float64)
+
+
+def in_source(camera: Camera, scene: Scene) -> Camera:
+    """The camera in the frame and scale of the source, where the results are."""
+    return Camera(
+        camera.K, camera.size, camera_in_frame(camera.cam_from_world, scene.source_from_world)
+    )
 
 
 def mesh_in_source(mesh: Mesh, scene: Scene) -> Mesh:

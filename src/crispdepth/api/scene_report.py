@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.api.scene import Reconstruction, mesh_in_source, unit_of, up_of
+from crispdepth.api.scene import Reconstruction, in_source, mesh_in_source, unit_of, up_of
 from crispdepth.evaluation.depth import depth_errors
 from crispdepth.evaluation.mesh import transformerfusion_score
 from crispdepth.evaluation.views import psnr, silhouette_iou, ssim
-from crispdepth.geometry.rigid import camera_in_frame
 from crispdepth.io.atomic import write_text
 from crispdepth.ops.images import eight_bit
 from crispdepth.ops.rasterise import rasterise, shade
@@ -107,13 +106,6 @@ def measure(result: Reconstruction, *, device: str = "cpu") -> dict[str, float]:
         for row, values in table.rows.items()
         for key, value in values.items()
     }
-
-
-def in_source(camera: Camera, scene: Scene) -> Camera:
-    """The camera in the frame and scale of the source, where the results are."""
-    return Camera(
-        camera.K, camera.size, camera_in_frame(camera.cam_from_world, scene.source_from_world)
-    )
 
 
 def _small(camera: Camera) -> Camera:

@@ -24,7 +24,7 @@ COMMANDS = {
     "multiview": ("crispdepth.cli.multiview", "depth of every view of a scene of posed photos"),
     "fuse": ("crispdepth.cli.fuse", "depths of posed photos -> one mesh, PLY, GLB or OBJ"),
     "splat": ("crispdepth.cli.splat", "posed photos with depth and masks -> Gaussians"),
-    "render": ("crispdepth.cli.render", "Gaussians from all sides: a clip, or pictures"),
+    "render": ("crispdepth.cli.render", "Gaussians or a mesh from all sides: a clip, or pictures"),
     "scene info": ("crispdepth.cli.scene_info", "what a scene of posed photos is"),
     "scene convert": ("crispdepth.cli.scene_convert", "a scene for COLMAP or nerfstudio"),
     "compare": ("crispdepth.cli.compare", "measure depth maps, side by side"),

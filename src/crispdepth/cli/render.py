@@ -1,4 +1,4 @@
-"""``crispdepth render``: Gaussians as pictures or a clip, without a display."""
+"""``crispdepth render``: Gaussians or a mesh as pictures or a clip, without a display."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +11,12 @@ from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from crispdepth.io.clips import Frame
-    from crispdepth.types import Camera, Gaussians, Scene
+    from crispdepth.tasks.render import Renderer
+    from crispdepth.types import Camera, Scene
 
 CLIPS = (".mp4", ".gif", ".webp")
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
@@ -21,13 +25,13 @@ UPS = {"-y": (0, -1, 0), "y": (0, 1, 0), "z": (0, 0, 1), "-z": (0, 0, -1), "x": 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """Draw Gaussians from all sides: a clip, or a folder of pictures. Needs torch.
+    """Draw Gaussians or a mesh from all sides: a clip, or a folder of pictures. Needs torch.
 
     `crispdepth render splats.ply -o turntable.mp4`
     or, along the cameras of a scene, `crispdepth render splats.ply --scene FOLDER -o frames`.
     """
 
-    # Gaussians, .ply or .spz.
+    # Gaussians, .ply or .spz, or a mesh, .ply.
     source: Annotated[Positional[Path], arg(metavar="FILE", help_behavior_hint="")]
 
     # The scene whose cameras to use: its folder or file.
@@ -80,17 +84,14 @@ def run(options: RenderOptions) -> int:
     from crispdepth.cli.torch_extra import require_torch
 
     _check(options)
-    require_torch("Rendering Gaussians")
+    require_torch("Rendering")
 
     from crispdepth.io.clips import write_clip
-    from crispdepth.io.splats import read_splats
-    from crispdepth.tasks.render import gaussian_renderer
 
-    gaussians = read_splats(options.source)
-    cameras = _cameras(options, gaussians)
-    draw = gaussian_renderer(gaussians, BACKGROUNDS[options.background], options.device)
+    points, draw, what = _subject(options)
+    cameras = _cameras(options, points)
     terminal = Terminal(options.quiet, json=False, bar=True)
-    terminal.say(f"{len(gaussians)} Gaussians, {len(cameras)} frames")
+    terminal.say(f"{what}, {len(cameras)} frames")
     with terminal.progress(len(cameras)) as advance:
         frames = _reported((draw(camera) for camera in cameras), advance)
         if options.out.suffix.lower() in CLIPS:
@@ -126,9 +127,36 @@ def _check(options: RenderOptions) -> None:
         raise FileExistsError(17, "--overwrite is needed to replace", options.out)
 
 
-def _cameras(options: RenderOptions, gaussians: "Gaussians") -> "tuple[Camera, ...]":
+def _subject(options: RenderOptions) -> "tuple[NDArray[np.float32], Renderer, str]":
+    """The points of what is drawn, what draws it, and what it is."""
+    from functools import partial
+
+    from crispdepth.io.meshes import read_mesh
+    from crispdepth.io.splats import read_splats
+    from crispdepth.ops.rasterise import shade
+    from crispdepth.tasks.render import gaussian_renderer
+
+    background = BACKGROUNDS[options.background]
+    if _is_mesh(options.source):
+        mesh = read_mesh(options.source)
+        draw = partial(shade, mesh, background=background)
+        return mesh.vertices, draw, f"{len(mesh.faces)} triangles"
+    gaussians = read_splats(options.source)
+    draw_them = gaussian_renderer(gaussians, background, options.device)
+    return gaussians.means, draw_them, f"{len(gaussians)} Gaussians"
+
+
+def _is_mesh(path: Path) -> bool:
+    """Whether it is a PLY file with faces."""
+    with path.open("rb") as file:
+        head = file.read(1 << 14)
+    return head.startswith(b"ply") and b"element face" in head.partition(b"end_header")[0]
+
+
+def _cameras(options: RenderOptions, points: "NDArray[np.float32]") -> "tuple[Camera, ...]":
     import numpy as np
 
+    from crispdepth.api.scene import in_source
     from crispdepth.geometry.backproject import camera_of_view
     from crispdepth.ops.resample import size_within
     from crispdepth.tasks.render import orbit_cameras, orbit_points, path_through
@@ -141,9 +169,10 @@ def _cameras(options: RenderOptions, gaussians: "Gaussians") -> "tuple[Camera, .
         K = camera_of_view(size, 40).K
         up = np.array(UPS[options.up], float)
         height = 20.0 if elevation is None else elevation
-        return orbit_points(gaussians.means, up, K, size, height).cameras(K, size, count)
+        return orbit_points(points, up, K, size, height).cameras(K, size, count)
     cameras = tuple(
-        camera.resized(size_within(options.size, camera.size)) for camera in scene.cameras
+        in_source(camera, scene).resized(size_within(options.size, camera.size))
+        for camera in scene.cameras
     )
     if options.path == "turntable":
         orbit = orbit_cameras(cameras)

@@ -95,16 +95,23 @@ def interpolate(
     return result
 
 
-def shade(mesh: Mesh, camera: Camera, *, coloured: bool = True) -> NDArray[np.uint8]:
-    """A picture of a mesh, (h, w, 3) sRGB on white: lit from the camera, both sides of faces.
+def shade(
+    mesh: Mesh,
+    camera: Camera,
+    *,
+    coloured: bool = True,
+    background: tuple[float, float, float] = (1, 1, 1),
+) -> NDArray[np.uint8]:
+    """A picture of a mesh, (h, w, 3) sRGB: lit from the camera, both sides of faces.
 
     Args:
         mesh: grey where it has no colours.
         camera: in the world of the mesh.
         coloured: False draws the shape alone, grey.
+        background: sRGB in [0, 1] where nothing is.
     """
     raster = rasterise(mesh, camera)
-    picture = np.full((*camera.size, 3), 255, np.float32)
+    picture = np.full((*camera.size, 3), 255 * np.array(background), np.float32)
     seen = raster.faces >= 0
     corners = mesh.vertices.astype(np.float64)[mesh.faces[raster.faces[seen]]]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
