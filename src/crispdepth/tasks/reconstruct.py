@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, ReconstructConfig
+from crispdepth.tasks.reconstruct_config import SPLATS, ReconstructConfig
 from crispdepth.tasks.splat import PixelOptions, merge_gaussians, pixel_gaussians
 from crispdepth.tasks.splat_boundary import decompose
 from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
 from crispdepth.types import Gaussians, View, ViewDepth
 
+_CELL = 1.5  # side of the cubes in which Gaussians become one, in distances between pixels
 _OVERLAP = 4  # views that show a surface, about: so many pixels become one Gaussian
 
 
@@ -23,7 +24,7 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def make_splats(
-    views: Sequence[tuple[View, ViewDepth]] | Iterable[tuple[View, ViewDepth]],
+    views: Iterable[tuple[View, ViewDepth]],
     config: ReconstructConfig,
     *,
     device: str = "cpu",
@@ -51,9 +52,10 @@ def make_splats(
             "No view has a pixel of known depth, so there is nothing to make Gaussians of."
         )
     step = max(1, round(math.sqrt(pixels / (_OVERLAP * budget.gaussians))))
-    options = PixelOptions(step=step)
-    parts = [pixel_gaussians(view, depth, options) for view, depth in views]
-    gaussians = merge_gaussians(parts, 1.5 * step)
+    gaussians = _placed(views, step)
+    finer = math.floor(step * math.sqrt(max(len(gaussians), 1) / budget.gaussians))
+    if max(finer, 1) < step:  # more views show the same than was thought
+        gaussians = _placed(views, max(finer, 1))
     fit = FitOptions(steps=budget.steps, size=budget.size, seed=config.seed)
     photos = [view for view, _ in views]
     gaussians = fit_gaussians(
@@ -66,6 +68,13 @@ def make_splats(
     return _cut_at_masks(gaussians, photos)
 
 
+def _placed(views: Sequence[tuple[View, ViewDepth]], step: int) -> Gaussians:
+    """One Gaussian where views show the same, of every ``step``-th pixel in rows and columns."""
+    options = PixelOptions(step=step)
+    parts = [pixel_gaussians(view, depth, options) for view, depth in views]
+    return merge_gaussians(parts, _CELL * step)
+
+
 def _cut_at_masks(gaussians: Gaussians, views: Sequence[View]) -> Gaussians:
     """None reaches across the border of an object in any view."""
     for view in views:
@@ -74,6 +83,3 @@ def _cut_at_masks(gaussians: Gaussians, views: Sequence[View]) -> Gaussians:
             union = np.max([view.masks[index] for index in range(len(view.masks))], axis=0)
             gaussians = decompose(gaussians, view.camera, union)
     return gaussians
-
-
-__all__ = ["MOST_FITTED", "make_splats", "spread"]
