@@ -13,6 +13,7 @@ from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
 from crispdepth.types import Gaussians, View, ViewDepth
 
 _CELL = 1.5  # side of the cubes in which Gaussians become one, in distances between pixels
+_FEW, _MANY = 0.7, 2.0  # of the Gaussians that were meant: fewer is too few, more too many
 _OVERLAP = 4  # views that show a surface, about: so many pixels become one Gaussian
 
 
@@ -53,9 +54,12 @@ def make_splats(
         )
     step = max(1, round(math.sqrt(pixels / (_OVERLAP * budget.gaussians))))
     gaussians = _placed(views, step)
-    finer = math.floor(step * math.sqrt(max(len(gaussians), 1) / budget.gaussians))
-    if max(finer, 1) < step:  # more views show the same than was thought
-        gaussians = _placed(views, max(finer, 1))
+    while step > 1 and len(gaussians) < _FEW * budget.gaussians:  # more views overlap than thought
+        step -= 1
+        finer = _placed(views, step)
+        if len(finer) > _MANY * budget.gaussians:
+            break
+        gaussians = finer
     fit = FitOptions(steps=budget.steps, size=budget.size, seed=config.seed)
     photos = [view for view, _ in views]
     gaussians = fit_gaussians(
