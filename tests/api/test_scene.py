@@ -3,16 +3,28 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import crispdepth
-from crispdepth.api.scene import MESH, SPLATS_FILE, SUMMARY, Unwatched, reconstruct
+from crispdepth.api.scene import (
+    MESH,
+    SPLATS_FILE,
+    SUMMARY,
+    Unwatched,
+    gaussians_in_source,
+    in_source,
+    reconstruct,
+)
 from crispdepth.api.scene_report import measure, write_report
+from crispdepth.io.scenes import open_scene
 from crispdepth.io.scenes.export import write_transforms
+from crispdepth.ops.rasterise import rasterise
 from crispdepth.tasks.reconstruct_config import ReconstructConfig
+from crispdepth.tasks.splat import pixel_gaussians
 from crispdepth.types import DepthMap, MaskSet, View, scene_of_views
 from tests.analytic import around, rays, sphere_depth
 
@@ -101,6 +113,70 @@ def test_other_settings_do_not_replace_results(
     assert len(mesh.faces) > 500
 
 
+def test_masks_taken_otherwise_are_other_settings(
+    result: crispdepth.Reconstruction, ball: Path
+) -> None:
+    for options in ({"invert_masks": True}, {"mask_role": "ignore"}, {"masks": "none"}):
+        opened = open_scene(ball, longest=320, **options)
+        with pytest.raises(ValueError, match="of other photos or settings"):
+            reconstruct(opened, result.folder, what=("mesh",), config=PREVIEW)
+
+
+def test_a_refusal_comes_before_any_work(ball: Path, tmp_path: Path) -> None:
+    reconstruct(ball, tmp_path, what=("mesh",), config=PREVIEW)
+    noting = Noting()
+    other = ReconstructConfig(quality="preview", method="classical")
+    with pytest.raises(ValueError, match="holds the mesh"):
+        reconstruct(ball, tmp_path, what=("mesh",), config=other, watch=noting)
+    assert not any("depth of" in line for line in noting.lines)
+    assert not (tmp_path / "depth").exists()
+
+
+def test_results_of_other_settings_are_not_shown(ball: Path, tmp_path: Path) -> None:
+    first = reconstruct(ball, tmp_path, what=("mesh",), config=PREVIEW)
+    assert first.mesh is not None
+    other = replace(PREVIEW, voxel=0.3)
+    assert reconstruct(ball, tmp_path, what=("depth",), config=other).mesh is None
+
+
+def test_a_scene_opened_too_large_is_refused_at_once(ball: Path, tmp_path: Path) -> None:
+    views = [scaled_view(view, 400) for view in open_scene(ball).scene]
+    folder = tmp_path / "large"
+    write_transforms(scene_of_views(views), folder)
+    with pytest.raises(ValueError, match=r"works on 320: open_scene\(\.\.\., longest=320\)"):
+        reconstruct(open_scene(folder), tmp_path / "out", config=PREVIEW)
+
+
+def scaled_view(view: View, longest: int) -> View:
+    assert view.camera is not None
+    return View(
+        np.zeros((longest, longest, 3), np.uint8), view.name, view.camera.resized((longest,) * 2)
+    )
+
+
+def test_views_without_masks_or_with_empty_ones_are_reported(ball: Path, tmp_path: Path) -> None:
+    views = list(open_scene(ball).scene)
+    some = [
+        replace(view, masks=None)
+        if index == 1
+        else replace(view, masks=MaskSet(np.zeros((1, 64, 64), np.uint8)))
+        if index == 2
+        else view
+        for index, view in enumerate(views)
+    ]
+    folder = tmp_path / "some"
+    write_transforms(scene_of_views(some), folder)
+    found = reconstruct(folder, tmp_path / "out", what=("mesh",), config=PREVIEW)
+    assert 0.5 < measure(found)["mesh: iou"] <= 1
+    write_report(found, tmp_path / "report.html")
+
+
+def test_numbers_make_sense_or_are_refused() -> None:
+    for wrong in ({"voxel": -1.0}, {"voxel": 0.0}, {"max_memory": 0.0}):
+        with pytest.raises(ValueError, match=r"larger than 0|more than 0"):
+            ReconstructConfig(**wrong)  # type: ignore[arg-type]
+
+
 def test_an_interrupted_job_goes_on(ball: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         reconstruct(ball, tmp_path, what=("mesh",), config=PREVIEW, watch=Noting(stop_after=3))
@@ -149,6 +225,16 @@ def test_results_are_in_the_frame_and_scale_of_the_source(ball: Path, tmp_path: 
     mesh = found.mesh
     assert mesh is not None
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices, axis=1), 3, atol=0.12)
+    camera = in_source(found.scene.cameras[0], found.scene)
+    shown = rasterise(mesh, camera).depth > 0
+    masks = found.scene[0].masks
+    assert masks is not None
+    assert (shown & (masks[0] > 0.5)).sum() > 0.9 * (shown | (masks[0] > 0.5)).sum()
+    view, depth = next(found.views([0]))
+    gaussians = pixel_gaussians(view, depth)
+    moved = gaussians_in_source(gaussians, found.scene)
+    np.testing.assert_allclose(moved.means, 3 * gaussians.means, rtol=1e-5)
+    np.testing.assert_allclose(moved.scales, 3 * gaussians.scales, rtol=1e-5)
 
 
 def test_mistakes_are_named(ball: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crispdepth.api.stages import STATE, Stages, fingerprint, key_of
@@ -57,19 +58,53 @@ def test_results_of_other_settings_are_kept_unless_told(tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
-    (tmp_path / STATE).write_text("{")
-    with pytest.raises(ValueError, match=r"state\.json is damaged"):
-        Stages(tmp_path, overwrite=False)
+    for text in ("{", "[]", '{"stages": {"mesh": 5}}'):
+        (tmp_path / STATE).write_text(text)
+        with pytest.raises(ValueError, match=r"state\.json is damaged"):
+            Stages(tmp_path, overwrite=False)
 
 
 def test_keys_and_fingerprints_change_with_what_they_are_of(tmp_path: Path) -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of("a", "b") != key_of("ab")
-    file = tmp_path / "photos" / "1.png"
-    file.parent.mkdir()
+    file = tmp_path / "1.png"
     file.write_text("one")
-    before = fingerprint(tmp_path)
-    assert fingerprint(tmp_path) == before
+    before = fingerprint([file])
+    assert fingerprint([file]) == before
     os.utime(file, ns=(1, 1))
-    assert fingerprint(tmp_path) != before
-    assert fingerprint(file) != fingerprint(tmp_path)
+    assert fingerprint([file]) != before
+    assert key_of(np.eye(2)) != key_of(np.zeros((2, 2)))
+
+
+def test_what_an_interrupted_replacement_left_is_never_taken_for_new(tmp_path: Path) -> None:
+    """Two files, of which only the first is made anew before it stops."""
+    stages = Stages(tmp_path, overwrite=False)
+    with stages.begin("depth", "old", ["depth"]):
+        (tmp_path / "depth").mkdir()
+        for name in "ab":
+            (tmp_path / "depth" / name).write_text("old")
+
+    def interrupted() -> None:
+        with Stages(tmp_path, overwrite=True).begin("depth", "new", ["depth"]):
+            (tmp_path / "depth").mkdir(exist_ok=True)
+            (tmp_path / "depth" / "a").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with Stages(tmp_path, overwrite=False).begin("depth", "new", ["depth"]) as goes_on:
+        assert goes_on
+        assert [path.read_text() for path in (tmp_path / "depth").iterdir()] == ["new"]
+
+
+def test_what_failed_before_anything_was_made_may_be_tried_with_other_settings(
+    tmp_path: Path,
+) -> None:
+    def failing() -> None:
+        with Stages(tmp_path, overwrite=False).begin("mesh", "k", ["a.txt"]):
+            raise ValueError("another voxel size")
+
+    with pytest.raises(ValueError, match="voxel"):
+        failing()
+    finish(tmp_path, "other")
+    assert Stages(tmp_path, overwrite=False).is_done("mesh", "other")

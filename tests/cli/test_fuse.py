@@ -7,7 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from crispdepth.cli.fuse import measured_views, up_of
+from crispdepth.api.scene import up_of
+from crispdepth.cli.fuse import measured_views
 from crispdepth.cli.main import main
 from crispdepth.io.meshes import read_mesh
 from crispdepth.types import DepthMap, Scene, View, scene_of_views

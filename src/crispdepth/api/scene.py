@@ -1,11 +1,12 @@
 """The job on posed photos: depth of each view, a mesh, Gaussians, and a report of them."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
@@ -18,12 +19,9 @@ from crispdepth.io.scenes import OpenScene
 from crispdepth.io.splats import read_splats, write_splats
 from crispdepth.io.view_depths import has_view_depth, read_view_depth, write_view_depth
 from crispdepth.tasks.fuse_config import FuseConfig
-from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, ReconstructConfig, What
 from crispdepth.types import Camera, Gaussians, Mesh, Scene, View, ViewDepth
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DEPTHS, MESH, GLB, SPLATS_FILE = "depth", "mesh.ply", "mesh.glb", "splats.ply"
 SUMMARY = "summary.json"
@@ -63,9 +61,22 @@ class Reconstruction:
     """What was made of a scene, in a folder; large things are read when they are asked for."""
 
     folder: Path
-    scene: Scene
+    opened: OpenScene
     config: ReconstructConfig
     given: bool  # whether the depths are those that the scene's views hold
+    made: frozenset[What] = frozenset()  # what is there, and of these photos and settings
+    seconds: Mapping[str, float] = field(default_factory=dict)  # of each stage, over all runs
+
+    @property
+    def scene(self) -> Scene:
+        """The scene, in its world; the mesh and the Gaussians are in the frame of the source."""
+        return self.opened.scene
+
+    @property
+    def with_depth(self) -> list[int]:
+        """The views that have a depth: all, if it was matched."""
+        files = enumerate(self.opened.files)
+        return [index for index, view in files if not self.given or view.depth is not None]
 
     def depth(self, index: int) -> ViewDepth:
         """The depth of view ``index``.
@@ -78,26 +89,28 @@ class Reconstruction:
         camera = self.scene.cameras[index]
         return read_view_depth(self.folder / DEPTHS, self.scene.names[index], camera)
 
-    def views(self, indices: Sequence[int] | None = None) -> Iterator[tuple[View, ViewDepth]]:
-        """The views with their depths; without those that hold none, if it is theirs."""
-        for index in range(len(self.scene)) if indices is None else indices:
+    def views(self, indices: Iterable[int]) -> Iterator[tuple[View, ViewDepth]]:
+        """Views with their depths."""
+        for index in indices:
             view = self.scene[index]
-            if not self.given:
-                yield view, self.depth(index)
-            elif view.depth is not None:
-                yield view, given_depth(view)
+            yield view, given_depth(view) if self.given else self.depth(index)
 
-    @property
+    @cached_property
     def mesh(self) -> Mesh | None:
         """The mesh in the frame and scale of the source; None if there is none."""
-        path = self.folder / MESH
-        return read_mesh(path) if path.is_file() else None
+        return read_mesh(self.folder / MESH) if "mesh" in self.made else None
 
-    @property
+    @cached_property
     def gaussians(self) -> Gaussians | None:
         """The Gaussians in the frame and scale of the source; None if there are none."""
-        path = self.folder / SPLATS_FILE
-        return read_splats(path) if path.is_file() else None
+        return read_splats(self.folder / SPLATS_FILE) if "splats" in self.made else None
+
+
+OUTPUTS: dict[What, tuple[str, ...]] = {
+    "depth": (DEPTHS,),
+    "mesh": (MESH, GLB),
+    "splats": (SPLATS_FILE,),
+}
 
 
 def reconstruct(
@@ -114,12 +127,12 @@ def reconstruct(
 
     ``crispdepth.reconstruct("scene", "result")`` writes ``depth/``, ``mesh.ply``, ``mesh.glb``,
     ``splats.ply`` and ``summary.json``; mesh and Gaussians are in the frame and scale of the
-    source. An interrupted job goes on where it stopped, and what is there already is not done
-    again.
+    source, depth in the unit of the scene. Stages and depth maps that are there already are not
+    made again.
 
     Args:
         source: the folder of a scene, or what `crispdepth.io.scenes.open_scene` opened with
-            options of its own.
+            options of its own, ``longest`` among them.
         out: the folder of the results, made if it is not there.
         what: "depth", "mesh", "splats"; the depth that a method needs is always made.
         config: see `ReconstructConfig`; None: its defaults.
@@ -137,23 +150,34 @@ def reconstruct(
     if unknown or not what:
         raise ValueError(f"What to make is some of {get_args(What)}, got {tuple(what)}.")
     opened = open_for(source, config)
-    scene = opened.scene
-    watch.say(*scene.notes)
+    watch.say(*opened.scene.notes)
     stages = Stages(Path(out), overwrite=overwrite)
-    result = Reconstruction(stages.folder, scene, config, _is_given(opened, config))
-    key = key_of(__version__, _files_of(opened), scene.names, _cameras_key(scene))
-    key = _make_depths(result, stages, key, device, watch)
-    if "mesh" in what:
-        _make_mesh(result, stages, key, device, watch)
-    if "splats" in what:
-        _make_splats(result, stages, key, device, watch)
+    result = Reconstruction(stages.folder, opened, config, _is_given(opened, config))
+    fusing = _fusing(result)
+    keys = _keys(result, fusing)
+    needed = {*what} - {"depth"} if result.given else {*what, "depth"}
+    for name in OUTPUTS.keys() & needed:  # before any work
+        stages.check(name, keys[name], OUTPUTS[name])
+    if not result.given:
+        _make_depths(result, stages, keys["depth"], device, watch)
+    if "mesh" in what and not stages.is_done("mesh", keys["mesh"]):
+        with stages.begin("mesh", keys["mesh"], OUTPUTS["mesh"]):
+            _make_mesh(result, fusing, device, watch)
+    if "splats" in what and not stages.is_done("splats", keys["splats"]):
+        with stages.begin("splats", keys["splats"], OUTPUTS["splats"]):
+            _make_splats(result, device, watch)
+    made = frozenset(name for name in OUTPUTS if stages.is_done(name, keys[name]))
+    seconds = {str(name): stages.seconds(name) for name in made}
+    result = replace(result, made=made, seconds=seconds)
+    scene = opened.scene
     summary = {
         "version": __version__,
         "scene": scene.name,
         "views": len(scene),
         "unit": scene.unit,
+        "source_scale": scale_of(scene.source_from_world),  # of mesh and Gaussians against depth
         "config": asdict(config),
-        "seconds": {name: stages.seconds(name) for name in ("depth", "mesh", "splats")},
+        "seconds": seconds,
         "notes": scene.notes,
     }
     write_text(stages.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -164,14 +188,20 @@ def open_for(source: str | Path | OpenScene, config: ReconstructConfig) -> OpenS
     """The scene, with photos no larger than the depth maps will be.
 
     Raises:
-        OSError, ValueError: it cannot be read.
+        OSError, ValueError: it cannot be read, or was opened with larger photos.
     """
     from crispdepth.io.scenes import open_scene
-    from crispdepth.tasks.multiview_config import LONGER_SIDE
 
-    if isinstance(source, OpenScene):
-        return source
-    return open_scene(source, longest=LONGER_SIDE[config.quality])
+    longest = LONGER_SIDE[config.quality]
+    if not isinstance(source, OpenScene):
+        return open_scene(source, longest=longest)
+    largest = max(max(camera.size) for camera in source.scene.cameras)
+    if largest > longest:
+        raise ValueError(
+            f"The scene was opened with photos of {largest} pixels; quality {config.quality!r} "
+            f"works on {longest}: open_scene(..., longest={longest})."
+        )
+    return source
 
 
 def given_depth(view: View) -> ViewDepth:
@@ -200,43 +230,58 @@ def _is_given(opened: OpenScene, config: ReconstructConfig) -> bool:
     return all(view.depth for view in opened.files)
 
 
-def _files_of(opened: OpenScene) -> str:
-    """A fingerprint of every file that the scene is read from."""
+def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
+    """What each stage depends on, hashed: files, how they are read, cameras, settings."""
+    opened, scene, config = result.opened, result.scene, result.config
     paths = {path for view in opened.files for path in (view.photo, *view.masks)}
     paths |= {view.depth.path for view in opened.files if view.depth is not None}
-    return fingerprint(*sorted(paths))
-
-
-def _cameras_key(scene: Scene) -> str:
-    poses = [
-        (camera.K.tolist(), camera.cam_from_world.tolist(), camera.size) for camera in scene.cameras
+    views = [
+        (v.name, v.masks, v.white, v.alpha_is_mask, repr(v.lens), v.depth and v.depth.scale)
+        for v in opened.files
     ]
-    return key_of(poses, scene.bounds)
+    cameras = [(c.K, c.cam_from_world, c.size) for c in scene.cameras]
+    reader = (getattr(scene.read, "role", None), getattr(scene.read, "invert", None))
+    points = None if scene.points is None else key_of(scene.points.points)
+    seen = (scene.source_from_world, scene.unit, scene.bounds, points, reader)
+    source = key_of(__version__, fingerprint(sorted(paths)), views, cameras, seen)
+    how = "given" if result.given else asdict(MultiviewConfig(quality=config.quality))
+    depth = key_of(source, how)
+    fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
+    return {
+        "depth": depth,
+        "mesh": key_of(depth, fuse),
+        "splats": key_of(depth, SPLATS[config.quality], config.seed),
+    }
+
+
+def _fusing(result: Reconstruction) -> FuseConfig:
+    """How the mesh is made; without a voxel size, that is chosen later."""
+    # Where only the object is wanted, what the photos show beside it is known to be empty.
+    masked = any(view.masks or view.alpha_is_mask for view in result.opened.files)
+    carve = masked and getattr(result.scene.read, "role", None) == "object"
+    config = result.config
+    fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory, carve=carve)
+    if result.given:
+        return fusing
+    return replace(fusing, truncation=MATCHED_TRUNCATION, min_weight=MATCHED_WEIGHT)
 
 
 def _make_depths(
     result: Reconstruction, stages: Stages, key: str, device: str, watch: Watch
-) -> str:
-    """Depth of all views; the key of what it is."""
-    scene, config = result.scene, result.config
-    if result.given:
-        return key_of(key, "given")
-    matching = MultiviewConfig(quality=config.quality)
-    key = key_of(key, asdict(matching))
-    if stages.is_done("depth", key):
-        return key
+) -> None:
+    """Depth of the views that have none yet."""
+    scene, folder = result.scene, result.folder / DEPTHS
+    whole = all(has_view_depth(folder, name) for name in scene.names)
+    if whole and stages.is_done("depth", key):
+        return
     import torch
 
     from crispdepth.tasks.multiview import estimate_depths
 
-    folder = result.folder / DEPTHS
-    with stages.begin("depth", key, [DEPTHS]) as goes_on:
-        missing = [
-            index
-            for index, name in enumerate(scene.names)
-            if not (goes_on and has_view_depth(folder, name))
-        ]
+    with stages.begin("depth", key, OUTPUTS["depth"]):
+        missing = [i for i, name in enumerate(scene.names) if not has_view_depth(folder, name)]
         watch.say(f"depth of {len(missing)} of {len(scene)} views")
+        matching = MultiviewConfig(quality=result.config.quality)
         with watch.progress(len(missing)) as advance:
             depths = estimate_depths(
                 scene, matching, indices=missing, device=torch.device(device), note=watch.say
@@ -244,56 +289,38 @@ def _make_depths(
             for index, depth in depths:
                 write_view_depth(folder, scene.names[index], depth)
                 advance()
-    return key
 
 
-def _make_mesh(result: Reconstruction, stages: Stages, key: str, device: str, watch: Watch) -> None:
+def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: Watch) -> None:
     """The mesh of the depths."""
     from crispdepth.tasks.fuse import fuse, voxel_size
     from crispdepth.tasks.reconstruct import spread
 
-    scene, config = result.scene, result.config
-    # Where only the object is wanted, what the photos show beside it is known to be empty.
-    first = scene[0].masks
-    carve = first is not None and first.role == "object" and len(first) > 0
-    fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory, carve=carve)
-    if not result.given:
-        fusing = replace(fusing, truncation=MATCHED_TRUNCATION, min_weight=MATCHED_WEIGHT)
-    key = key_of(key, asdict(fusing))
-    if stages.is_done("mesh", key):
-        return
-    with stages.begin("mesh", key, [MESH, GLB]):
-        if fusing.voxel is None:
-            sampled = result.views(spread(len(scene), _SAMPLED))
-            fusing = replace(fusing, voxel=voxel_size(sampled, fusing))
-        watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
-        with watch.progress(len(scene)) as advance:
-            mesh = fuse(result.views(), fusing, device=device, on_view=advance)
-        mesh = mesh_in_source(mesh, scene)
-        up = up_of(scene)
-        write_mesh(result.folder / MESH, mesh)
-        write_mesh(result.folder / GLB, mesh, up=(float(up[0]), float(up[1]), float(up[2])))
-        watch.say(f"{len(mesh.faces)} triangles")
+    scene, usable = result.scene, result.with_depth
+    if fusing.voxel is None:
+        sampled = [usable[i] for i in spread(len(usable), _SAMPLED)]
+        fusing = replace(fusing, voxel=voxel_size(result.views(sampled), fusing))
+    watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
+    with watch.progress(len(usable)) as advance:
+        mesh = fuse(result.views(usable), fusing, device=device, on_view=advance)
+    mesh = mesh_in_source(mesh, scene)
+    write_mesh(result.folder / MESH, mesh)
+    write_mesh(result.folder / GLB, mesh, up=up_of(scene))
+    watch.say(f"{len(mesh.faces)} triangles")
 
 
-def _make_splats(
-    result: Reconstruction, stages: Stages, key: str, device: str, watch: Watch
-) -> None:
+def _make_splats(result: Reconstruction, device: str, watch: Watch) -> None:
     """The Gaussians of the depths and photos."""
     from crispdepth.tasks.reconstruct import make_splats, spread
 
-    scene, config = result.scene, result.config
-    key = key_of(key, SPLATS[config.quality], config.seed)
-    if stages.is_done("splats", key):
-        return
-    chosen = spread(len(scene), MOST_FITTED)
-    with stages.begin("splats", key, [SPLATS_FILE]):
-        budget = SPLATS[config.quality]
-        watch.say(f"Gaussians, fitted to {len(chosen)} photos in {budget.steps} steps")
-        with watch.progress(budget.steps) as advance:
-            gaussians = make_splats(result.views(chosen), config, device=device, on_step=advance)
-        write_splats(result.folder / SPLATS_FILE, gaussians_in_source(gaussians, scene))
-        watch.say(f"{len(gaussians)} Gaussians")
+    scene, config, usable = result.scene, result.config, result.with_depth
+    chosen = [usable[i] for i in spread(len(usable), MOST_FITTED)]
+    budget = SPLATS[config.quality]
+    watch.say(f"Gaussians, fitted to {len(chosen)} photos in {budget.steps} steps")
+    with watch.progress(budget.steps) as advance:
+        gaussians = make_splats(result.views(chosen), config, device=device, on_step=advance)
+    write_splats(result.folder / SPLATS_FILE, gaussians_in_source(gaussians, scene))
+    watch.say(f"{len(gaussians)} Gaussians")
 
 
 def unit_of(scene: Scene) -> str:
@@ -301,11 +328,12 @@ def unit_of(scene: Scene) -> str:
     return "m" if scene.unit == "m" else "units of the scene"
 
 
-def up_of(scene: Scene) -> "NDArray[np.float64]":
-    """The axis of the world nearest to what is up in the mean photo, (3,)."""
+def up_of(scene: Scene) -> tuple[float, float, float]:
+    """The axis of the world nearest to what is up in the mean photo."""
     up = -np.mean([camera.cam_from_world[1, :3] for camera in scene.cameras], axis=0)
     axis = int(np.abs(up).argmax())
-    return np.asarray(np.sign(up[axis]) * np.eye(3)[axis], np.float64)
+    x, y, z = (float(np.copysign(i == axis, up[axis])) for i in range(3))
+    return x, y, z
 
 
 def in_source(camera: Camera, scene: Scene) -> Camera:

@@ -62,7 +62,8 @@ def write_report(result: Reconstruction, path: Path, *, device: str = "cpu") -> 
         draws["Mesh, shape alone"] = lambda camera: shade(mesh, camera, coloured=False)
     if gaussians is not None:
         draws["Gaussians"] = gaussian_renderer(gaussians, device=device)
-    chosen = spread(len(scene), SHOWN)
+    usable = result.with_depth
+    chosen = [usable[i] for i in spread(len(usable), SHOWN)]
     views = [_figure(result, index, draws) for index in chosen]
     tables = [
         *_depth_tables(result, chosen),
@@ -80,8 +81,10 @@ def write_report(result: Reconstruction, path: Path, *, device: str = "cpu") -> 
         facts["mesh"] = f"{len(mesh.faces)} triangles"
     if gaussians is not None:
         facts["Gaussians"] = str(len(gaussians))
+    facts |= {f"time for {name}": f"{took:.0f} s" for name, took in result.seconds.items()}
+    cameras = _around(result)
     around = {
-        what: [draw(camera) for camera in _around(result)]
+        what: [draw(camera) for camera in cameras]
         for what, draw in draws.items()
         if what != "Mesh, shape alone"
     }
@@ -94,7 +97,7 @@ def measure(result: Reconstruction, *, device: str = "cpu") -> dict[str, float]:
 
     Keys are those of the tables of the report; what cannot be known is absent.
     """
-    every = range(len(result.scene))
+    every = result.with_depth
     tables = [
         *_depth_tables(result, every),
         *_mesh_tables(result.mesh, result.scene),
@@ -117,13 +120,13 @@ def _small(camera: Camera) -> Camera:
 def _figure(result: Reconstruction, index: int, draws: Mapping[str, Draw]) -> ViewFigure:
     view = result.scene[index]
     camera = _small(in_source(result.scene.cameras[index], result.scene))
-    depth = result.depth(index) if not result.given or view.depth is not None else None
+    depth = result.depth(index)
     renders = {what: draw(camera) for what, draw in draws.items()}
     return ViewFigure(view.name, view.image, depth, renders, view.masks)
 
 
 def _around(result: Reconstruction) -> Sequence[Camera]:
-    """Cameras around the result, or if it is no object the cameras of some of its views."""
+    """Cameras around the result; where all look the same way, those of some of the views."""
     scene = result.scene
     cameras = [in_source(camera, scene) for camera in scene.cameras]
     size = (360, 360)
@@ -136,7 +139,7 @@ def _around(result: Reconstruction) -> Sequence[Camera]:
     points = mesh.vertices if mesh is not None else gaussians.means if gaussians else None
     if points is None:
         return ()
-    up = up_of(scene)
+    up = np.array(up_of(scene))
     return orbit_points(points, up, K, size, orbit.elevation_deg).cameras(K, size, SIDES)
 
 
@@ -170,7 +173,8 @@ def _in_object(view: View) -> NDArray[np.bool_]:
 
 def _mesh_tables(mesh: Mesh | None, scene: Scene) -> list[MetricTable]:
     """The mesh against the true surface: the part of it that the photos show."""
-    if mesh is None or scene.mesh is None or scene.unit != "m":
+    is_scaled = not np.allclose(scene.source_from_world, np.eye(4))
+    if mesh is None or scene.mesh is None or scene.unit != "m" or is_scaled:
         return []
     true = _seen(mesh_in_source(scene.mesh(), scene), scene)
     row: dict[str, float] = {}
@@ -228,20 +232,22 @@ def _photo_tables(result: Reconstruction, chosen: Sequence[int], device: str) ->
         on_black, on_white = (draw(camera).astype(np.float32) / 255 for draw in (black, white))
         photo = eight_bit(view.image).astype(np.float32) / 255
         mask = inside.astype(np.float32)
-        row = {"masked_psnr": psnr(on_black, photo, mask)}
+        row = {"masked_psnr": psnr(on_black, photo, mask)} if inside.any() else {}
         if has_object:
             alpha = 1 - (on_white - on_black).mean(axis=-1)
             row["iou"] = silhouette_iou(alpha, mask)
             photo = photo * mask[..., None]
-        row |= {"psnr": psnr(on_black, photo), "ssim": ssim(on_black, photo)}
+        if has_object or inside.all():  # else something is to be ignored
+            row |= {"psnr": psnr(on_black, photo), "ssim": ssim(on_black, photo)}
         rows.setdefault("Gaussians", []).append(row)
     means = {name: _means(each) for name, each in rows.items()}
     return [MetricTable("Renders against the photos", _PHOTO, means)] if means else []
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each number over the rows that have it."""
-    return {
-        key: float(np.mean([row[key] for row in rows if not math.isnan(row[key])] or [math.nan]))
-        for key in rows[0]
-    }
+    """The mean of each number over the rows that have it; nan where none has."""
+    means = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row[key] for row in rows if key in row and not math.isnan(row[key])]
+        means[key] = float(np.mean(values)) if values else math.nan
+    return means

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,22 +15,19 @@ STATE = "state.json"
 
 
 def key_of(*parts: object) -> str:
-    """A short hash of JSON values (and paths, as text)."""
-    text = json.dumps(parts, sort_keys=True, default=str)
+    """A short hash of JSON values, arrays among them; of anything else, as text."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fingerprint(*places: Path) -> str:
-    """A hash of the names, sizes and times of all files in folders; or of a file."""
-    rows = []
-    for place in places:
-        files: Iterable[Path] = sorted(place.rglob("*")) if place.is_dir() else (place,)
-        for file in files:
-            if file.is_file():
-                stat = file.stat()
-                name = str(file.relative_to(place)) if place.is_dir() else file.name
-                rows.append((name, stat.st_size, stat.st_mtime_ns))
-    return key_of(rows)
+def fingerprint(files: Iterable[Path]) -> str:
+    """A hash of the names, sizes and times of files."""
+    stats = ((file.name, file.stat()) for file in files)
+    return key_of([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
 class Stages:
@@ -49,8 +47,10 @@ class Stages:
         self._stages: dict[str, dict[str, Any]] = {}
         if self._path.is_file():
             try:
-                self._stages = dict(json.loads(self._path.read_text("utf-8"))["stages"])
-            except (ValueError, KeyError, TypeError) as error:
+                self._stages = json.loads(self._path.read_text("utf-8"))["stages"]
+                for stage in self._stages.values():
+                    str(stage["key"]), float(stage["seconds"]), stage["done"], stage["outputs"]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{self._path} is damaged: remove it, or choose another folder."
                 ) from error
@@ -69,23 +69,39 @@ class Stages:
         """How long the stage took, over all runs; 0 if it was not done."""
         return float(self._stages.get(name, {}).get("seconds", 0.0))
 
+    def check(self, name: str, key: str, outputs: Iterable[str]) -> None:
+        """Refuse a stage whose results would replace those of another key.
+
+        Raises:
+            ValueError: they are there, and are not to be overwritten.
+        """
+        stage = self._stages.get(name)
+        there = any((self.folder / output).exists() for output in outputs)
+        if there and not self._overwrite and (stage is None or stage["key"] != key):
+            raise ValueError(
+                f"{self.folder} holds the {name} of other photos or settings, or of another "
+                "version; choose another folder, or replace it with --overwrite."
+            )
+
     @contextmanager
     def begin(self, name: str, key: str, outputs: Iterable[str]) -> Iterator[bool]:
         """Do a stage; the value says whether it goes on with what an earlier run has begun.
 
-        It is finished when the block ends without an error. Results made with another key are
-        refused, or with ``overwrite`` given up, before anything is done.
+        It is finished when the block ends without an error. Results of another key are refused,
+        or with ``overwrite`` removed, before anything is done.
 
         Raises:
-            ValueError: the folder holds results of other photos or settings.
+            ValueError: see `check`.
         """
         outputs, stage = list(outputs), self._stages.get(name)
-        if stage is not None and stage["key"] != key and not self._overwrite:
-            raise ValueError(
-                f"{self.folder} holds the {name} of other photos or settings; choose another "
-                "folder, or replace it with --overwrite."
-            )
-        goes_on = stage is not None and stage["key"] == key and not self._overwrite
+        self.check(name, key, outputs)
+        goes_on = stage is not None and stage["key"] == key
+        if not goes_on:
+            for path in (self.folder / output for output in outputs):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
         before = self.seconds(name) if goes_on else 0.0
         self._set(name, key, outputs, before, done=False)
         start = time.monotonic()

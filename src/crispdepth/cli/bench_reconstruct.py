@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from crispdepth.cli.errors import ExitCode, one_line
+from crispdepth.cli.errors import KNOWN_ERRORS, ExitCode, one_line
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.reconstruct_config import ReconstructConfig
 
@@ -57,9 +57,10 @@ def run(options: BenchReconstructOptions) -> int:
         ImportError: torch, scikit-image or SciPy is not installed.
         OSError, ValueError: there is no scene, or the results cannot be written.
     """
-    from crispdepth.cli.torch_extra import require_torch
+    from crispdepth.cli.torch_extra import require_device, require_torch
 
     require_torch("Reconstruction")
+    require_device(options.device)
 
     from crispdepth.io.atomic import make_folder, write_text
 
@@ -70,7 +71,7 @@ def run(options: BenchReconstructOptions) -> int:
     for folder in folders:
         try:
             numbers[folder.name] = _measured(folder, options, terminal)
-        except (OSError, ValueError) as error:
+        except KNOWN_ERRORS as error:
             failed[folder.name] = one_line(error)
             terminal.warn(f"error: {folder}: {failed[folder.name]}")
     make_folder(options.out)
@@ -82,21 +83,22 @@ def run(options: BenchReconstructOptions) -> int:
 
 
 def scene_folders(data: Path) -> list[Path]:
-    """The scene that a folder is, or the scenes in it.
+    """The scene that a folder is, or the folders in it, which should be scenes.
 
     Raises:
-        FileNotFoundError: there is none.
+        OSError, ValueError: it is a scene that cannot be read, or there is none.
     """
     from crispdepth.io.scenes import open_scene
 
+    data = data.resolve()
     try:
         open_scene(data)
-    except (OSError, ValueError) as error:
-        inside = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    except (OSError, ValueError):
+        # A folder with files of its own is a scene, or meant to be one.
+        holds_files = not data.is_dir() or any(path.is_file() for path in data.iterdir())
+        inside = [] if holds_files else sorted(path for path in data.iterdir() if path.is_dir())
         if not inside:
-            raise FileNotFoundError(
-                f"{data} is no scene and holds no folders of scenes: {one_line(error)}"
-            ) from error
+            raise
         return inside
     return [data]
 
@@ -140,4 +142,5 @@ def _measured(
     write_report(result, result.folder / "report.html", device=options.device)
     found = measure(result, device=options.device)
     seconds = json.loads((result.folder / SUMMARY).read_text("utf-8"))["seconds"]
+    found = {key: value for key, value in found.items() if not math.isnan(value)}
     return {**found, **{f"{stage} seconds": value for stage, value in seconds.items() if value}}

@@ -35,7 +35,7 @@ class FuseOptions:
     # Where to compute: cpu, cuda or another name of torch.
     device: str = "cpu"
 
-    # The mesh to write: .ply and .obj in the world of the scene, .glb upright.
+    # The mesh to write: .ply and .obj in the frame of the scene, .glb upright.
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")] = Path("mesh.ply")
 
     # Replace the file if it exists.
@@ -59,6 +59,7 @@ def run(options: FuseOptions) -> int:
 
     import numpy as np
 
+    from crispdepth.api.scene import mesh_in_source, up_of
     from crispdepth.io.scenes import read_scene
     from crispdepth.tasks.fuse import fuse, voxel_size
 
@@ -73,7 +74,7 @@ def run(options: FuseOptions) -> int:
         terminal.say(f"voxels of {config.voxel:.3g} {scene.unit} (--voxel)")
     with terminal.progress(len(scene)) as on_view:
         mesh = fuse(measured_views(scene), config, device=options.device, on_view=on_view)
-    write_mesh(options.out, mesh, up=up_of(scene))
+    write_mesh(options.out, mesh_in_source(mesh, scene), up=up_of(scene))
     terminal.say(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles")
     print(options.out)
     return ExitCode.OK
@@ -100,16 +101,6 @@ def measured_views(scene: "Scene") -> "Iterator[tuple[View, ViewDepth]]":
             f"No view of {scene.name} holds depth. `crispdepth reconstruct` computes it from the "
             "photos."
         )
-
-
-def up_of(scene: "Scene") -> tuple[float, float, float]:
-    """The axis of the world nearest to what is up in the mean photo."""
-    import numpy as np
-
-    up = -np.mean([camera.cam_from_world[1, :3] for camera in scene.cameras], axis=0)
-    axis = int(np.abs(up).argmax())
-    x, y, z = (float(np.copysign(i == axis, up[axis])) for i in range(3))
-    return x, y, z
 
 
 def _check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:

@@ -61,13 +61,13 @@ def run(options: MultiviewOptions) -> int:
         raise ImportError(
             f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
+    from crispdepth.cli.torch_extra import require_device
     from crispdepth.io.scenes import read_scene
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
 
     terminal = Terminal(options.quiet, json=False, bar=True)
     device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"There is no {device} on this machine; use --device cpu.")
+    require_device(options.device)
     scene: Scene = read_scene(options.scene)
     terminal.say(*scene.notes)
     _claim(options)

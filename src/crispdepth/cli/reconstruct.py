@@ -20,8 +20,8 @@ class ReconstructOptions(SceneOptions):
     """Make depth, a mesh and Gaussians of posed photos, with masks respected. Needs torch.
 
     `crispdepth reconstruct SCENE -o OUT` writes depth, mesh.ply, mesh.glb, splats.ply, report.html
-    and summary.json into OUT, in the frame and scale of the scene. Interrupted, the same command
-    goes on where it stopped.
+    and summary.json into OUT, mesh and Gaussians in the frame and scale of the scene. Interrupted,
+    the same command goes on with the stage, and of depth with the view, where it stopped.
     """
 
     # The folder of the results.
@@ -55,7 +55,7 @@ def run(options: ReconstructOptions) -> int:
     """
     from dataclasses import replace
 
-    from crispdepth.cli.torch_extra import require_torch
+    from crispdepth.cli.torch_extra import require_device, require_torch
     from crispdepth.tasks.multiview_config import LONGER_SIDE
 
     if options.longest is not None:
@@ -63,6 +63,7 @@ def run(options: ReconstructOptions) -> int:
     if options.out.is_file():
         raise UsageError(f"-o {options.out} is a file; name a folder.")
     require_torch("Reconstruction")
+    require_device(options.device)
 
     from crispdepth.api.scene import SUMMARY, reconstruct
     from crispdepth.api.scene_report import write_report

@@ -147,7 +147,13 @@ def _subject(options: RenderOptions) -> "tuple[NDArray[np.float32], Renderer, st
 
 
 def _is_mesh(path: Path) -> bool:
-    """Whether it is a PLY file with faces."""
+    """Whether it is a PLY file with faces.
+
+    Raises:
+        ValueError: it is a mesh of another format.
+    """
+    if path.suffix.lower() in (".glb", ".gltf", ".obj"):
+        raise ValueError(f"{path}: meshes are drawn from .ply; give the PLY file of this mesh.")
     with path.open("rb") as file:
         head = file.read(1 << 14)
     return head.startswith(b"ply") and b"element face" in head.partition(b"end_header")[0]
@@ -201,5 +207,7 @@ def _write_folder(folder: Path, frames: "Iterable[Frame]") -> None:
     from crispdepth.io.images import write_image
 
     make_folder(folder)
+    for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
+        old.unlink()
     for index, frame in enumerate(frames):
         write_image(folder / f"{index:04}.png", frame)

@@ -84,6 +84,7 @@ def run(options: SplatOptions) -> int:
 
     import torch
 
+    from crispdepth.api.scene import gaussians_in_source
     from crispdepth.tasks.splat import PixelOptions, concatenate, merge_gaussians, pixel_gaussians
     from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
 
@@ -111,7 +112,7 @@ def run(options: SplatOptions) -> int:
             only_object=not options.place.background,
             progress=lambda done, loss: advance(),
         )
-    write_splats(options.out, gaussians)
+    write_splats(options.out, gaussians_in_source(gaussians, found.scene))
     terminal.say(f"{len(gaussians)} Gaussians")
     print(options.out)
     return ExitCode.OK

@@ -11,3 +11,16 @@ def require_torch(what: str) -> None:
 
     if find_spec("torch") is None:
         raise ImportError(f'{what} needs torch: pip install "crispdepth[torch]"')
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that is not there, before any work (UsageError)."""
+    import torch
+
+    from crispdepth.cli.errors import UsageError
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name} cannot be used here; --device cpu can.") from error

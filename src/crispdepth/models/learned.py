@@ -128,9 +128,10 @@ def careful(completion: Completion, inverse_depth: Float32Map, inside: BoolMap) 
 
     What each side is beyond the reach of the blur is continued by local planes. The inside moves
     away from the outside, no farther than its own continuation, and towards the eye by
-    `NEAR_SHARE` only; where a side is too thin to show what it is, the network's word counts. The
-    gate shuts over the last quarter of `REACH`, and is exactly 0 beyond. The layer loses its
-    finest ripples, of two pixels, which come from how the network grows to full size.
+    `NEAR_SHARE` only; where a side shows nothing of itself beyond its blur within `REACH`, the
+    network's word counts. The gate shuts over the last quarter of `REACH`, and is exactly 0
+    beyond. The layer loses its finest ripples, of two pixels, which come from how the network
+    grows to full size.
 
     Args:
         completion: of the layer inside the mask, (h, w).

@@ -46,3 +46,9 @@ class ReconstructConfig:
 
     # Of the fit of the Gaussians.
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.voxel is not None and not self.voxel > 0:
+            raise ValueError(f"A voxel is larger than 0, got {self.voxel:g}.")
+        if not self.max_memory > 0:
+            raise ValueError(f"max_memory is more than 0 gigabytes, got {self.max_memory:g}.")

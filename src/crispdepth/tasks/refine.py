@@ -117,7 +117,7 @@ def refine_depth(
             continue
         used += 1
         mask = shrink(alpha, size)
-        if is_grey(mask):
+        if is_grey(shrink(masks[index], size)):
             notes.append(f"Most of mask {name!r} is neither black nor white: is it a depth map?")
         notes += advice(edges, mask, name, max(depth.size) / max(size))
         front, back = _complete(scene, alpha, mask, chosen)
@@ -248,7 +248,9 @@ def _complete_layer(
     hidden = other == 1
     size = (hidden.shape[0], hidden.shape[1])
     layer, gate = completer(scene.small_photo, inverse, mask)
-    confidence = 1 - gate * (1 - _support(gate, mask))
+    # What the other layer covers is the completer's, whatever its gate says.
+    taken = np.maximum(gate, (1 - 2 * mask).clip(0))
+    confidence = 1 - taken * (1 - _support(taken, mask))
     if inverse.shape == size:
         values = layer
     else:

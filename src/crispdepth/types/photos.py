@@ -228,7 +228,8 @@ class Completion(NamedTuple):
     """What a `LayerCompleter` returns, both (h, w) float32."""
 
     layer: Float32Map  # inverse depth of the layer, defined on the whole frame
-    gate: Float32Map  # 0..1: how much of the layer replaces the input; 0 = keep the input exactly
+    # 0..1: how much of the layer replaces the input; 0 keeps it exactly, where mask >= 0.5.
+    gate: Float32Map
 
 
 class LayerCompleter(Protocol):

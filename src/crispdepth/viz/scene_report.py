@@ -90,5 +90,5 @@ def _figures(view: ViewFigure, shown: Range) -> list[str]:
         picture = colour_depth(confidence, None, low=0, high=1)
         figures.append(figure(picture, "Confidence: bright is sure", "Confidence"))
     for what, picture in (view.renders or {}).items():
-        figures.append(figure(shrunk(picture, MAX_SIDE), escape(what), escape(what)))
+        figures.append(figure(shrunk(picture, MAX_SIDE), escape(what), what))
     return figures
