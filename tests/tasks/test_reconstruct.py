@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from crispdepth.tasks.reconstruct import make_splats, spread
+from crispdepth.tasks.reconstruct_config import SPLATS, ReconstructConfig
+from crispdepth.types import DepthMap, MaskSet, View, ViewDepth
+from tests.analytic import around, sphere_depth
+
+
+def ball_views(count: int, size: int) -> list[tuple[View, ViewDepth]]:
+    views = []
+    for index, camera in enumerate(around(count, 3.0, (size, size))):
+        values = sphere_depth(camera)
+        depth = DepthMap(values, "depth", "m", camera=camera)
+        image = np.where(values[..., None] > 0, 150, 0).astype(np.uint8).repeat(3, axis=2)
+        masks = MaskSet((values > 0).astype(np.float32)[None])
+        view = View(image, f"{index}.png", camera, depth, masks)
+        views.append((view, ViewDepth(depth, depth.usable.astype(np.float32))))
+    return views
+
+
+@pytest.mark.parametrize(("count", "most"), [(5, 8), (8, 8), (125, 64), (3, 1)])
+def test_a_spread_is_even_and_keeps_the_ends(count: int, most: int) -> None:
+    chosen = spread(count, most)
+    assert len(chosen) == len(set(chosen)) == min(count, most)
+    assert chosen == sorted(chosen)
+    assert chosen[0] == 0
+    if most > 1:
+        assert chosen[-1] == count - 1
+        steps = np.diff(chosen)
+        assert steps.max() - steps.min() <= 1
+
+
+def test_there_are_about_as_many_gaussians_as_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = SPLATS["preview"]._replace(gaussians=400, steps=0)
+    monkeypatch.setitem(SPLATS, "preview", budget)
+    views = ball_views(12, 96)
+    assert sum(int(depth.depth.usable.sum()) for _, depth in views) > 20 * 400
+    found = make_splats(views, ReconstructConfig(quality="preview"))
+    assert 0.4 * 400 < len(found) <= 2 * 400
+    np.testing.assert_allclose(np.linalg.norm(found.means, axis=1), 1, atol=0.1)
+
+
+def test_without_any_depth_there_is_nothing_to_start_from() -> None:
+    (view, depth), *_ = ball_views(1, 32)
+    none = ViewDepth(depth.depth, np.zeros_like(depth.confidence))
+    with pytest.raises(ValueError, match="No view has a pixel of known depth"):
+        make_splats([(view, none)], ReconstructConfig(quality="preview"))
