@@ -70,7 +70,7 @@ class Progress(NamedTuple):
     losses: Mapping[str, float]  # means since the last report
     held_out: Mapping[str, float]  # of the evaluation at this step; empty if there was none
     best: float  # smallest held-out error so far
-    steps_per_second: float  # of this session, evaluations and checkpoints not counted
+    steps_per_second: float  # since it was started, evaluations and checkpoints not counted
     samples_per_second: float
 
 
