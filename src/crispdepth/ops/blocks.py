@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 EDGE = 8
-"""Voxels along the side of a block. A band of a few voxels about a surface fills twice as much of
-blocks of 8 as of blocks of 16, and the time per frame goes with the voxels in blocks."""
+"""Voxels along the side of a block. The smaller, the more of a block a band of a few voxels about a
+surface fills, and the time per frame goes with the voxels in blocks. Others were not tried."""
 
 VOXELS = EDGE**3
 

@@ -6,7 +6,7 @@ within [-1, 1]. Voxel ``i`` has its centre at ``i * voxel_size``, in the frame o
 A pixel is not a number but a small plane: its inverse depth and the slope of it, which is exact
 for planes seen at any angle (1 / z is affine in the pixel). The distance that is fused is the one
 to that plane, Euclidean and not along the optical axis, so that views from different angles agree
-about the same voxel (measured: benchmarks/fusion.py).
+about the same voxel.
 """
 
 import math

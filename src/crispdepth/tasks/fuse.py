@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GIGABYTE = 1e9
 
-_SPREAD = 2.5  # blocks in the band of a surface, per area of a block's side (measured: 2 to 2.6)
+_SPREAD = 2.5  # blocks in the band of a surface, per area of a block's side: an estimate
 
 
 class Evidence(NamedTuple):
