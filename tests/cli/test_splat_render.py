@@ -89,7 +89,7 @@ def test_both_commands_as_processes_and_spz(ball: Path, tmp_path: Path, run: Run
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["splat", "ball", "-o", "a.obj"], 2, ".ply or .spz"),
+        (["splat", "ball", "-o", "a.obj"], 2, "must end in .ply, .spz"),
         (["splat", "ball", "--fit.degree", "7"], 2, "0 to 3"),
         (["splat", "ball", "-o", "no/a.ply"], 1, "no such folder"),
         (["render", "a.ply", "-o", "a.avi"], 2, ".mp4"),

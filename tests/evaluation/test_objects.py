@@ -5,8 +5,8 @@ from crispdepth.evaluation.objects import (
     boundary_f1,
     flying_ratio,
     object_scores,
-    silhouette_iou,
 )
+from crispdepth.evaluation.views import silhouette_iou
 from crispdepth.types import BoolMap, DepthMap
 
 

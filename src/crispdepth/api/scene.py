@@ -30,7 +30,8 @@ MATCHED_TRUNCATION, MATCHED_WEIGHT = 5.0, 0.1
 """Of fusing matched depth, noisier and less sure than a sensor's: with the usual ones meshes of
 objects had holes (docs/experiments.md)."""
 
-_SAMPLED = 8  # views that the voxel size is chosen by
+SAMPLED = 8
+"""Views that the size of voxels is chosen by."""
 
 
 class Watch(Protocol):
@@ -75,8 +76,7 @@ class Reconstruction:
     @property
     def with_depth(self) -> list[int]:
         """The views that have a depth: all, if it was matched."""
-        files = enumerate(self.opened.files)
-        return [index for index, view in files if not self.given or view.depth is not None]
+        return measured(self.opened) if self.given else list(range(len(self.scene)))
 
     def depth(self, index: int) -> ViewDepth:
         """The depth of view ``index``.
@@ -91,9 +91,10 @@ class Reconstruction:
 
     def views(self, indices: Iterable[int]) -> Iterator[tuple[View, ViewDepth]]:
         """Views with their depths."""
-        for index in indices:
-            view = self.scene[index]
-            yield view, given_depth(view) if self.given else self.depth(index)
+        if self.given:
+            yield from given_views(self.scene, indices)
+        else:
+            yield from ((self.scene[index], self.depth(index)) for index in indices)
 
     @cached_property
     def mesh(self) -> Mesh | None:
@@ -215,6 +216,28 @@ def given_depth(view: View) -> ViewDepth:
     return ViewDepth(view.depth, view.depth.usable.astype(np.float32))
 
 
+def given_views(scene: Scene, indices: Iterable[int]) -> Iterator[tuple[View, ViewDepth]]:
+    """Views with the depth that they hold, see `given_depth` and `measured`."""
+    for index in indices:
+        view = scene[index]
+        yield view, given_depth(view)
+
+
+def measured(opened: OpenScene) -> list[int]:
+    """The views that hold depth.
+
+    Raises:
+        ValueError: none does.
+    """
+    found = [index for index, view in enumerate(opened.files) if view.depth is not None]
+    if not found:
+        raise ValueError(
+            f"No view of {opened.scene.name} holds depth. `crispdepth reconstruct --method "
+            "classical` makes it from the photos."
+        )
+    return found
+
+
 def _is_given(opened: OpenScene, config: ReconstructConfig) -> bool:
     """Whether to take the depth that the views hold.
 
@@ -222,11 +245,7 @@ def _is_given(opened: OpenScene, config: ReconstructConfig) -> bool:
         ValueError: it is asked for and no view holds any.
     """
     if config.method != "auto":
-        if config.method == "given" and not any(view.depth for view in opened.files):
-            raise ValueError(
-                f"No view of {opened.scene.name} holds depth; let it be made: --method classical."
-            )
-        return config.method == "given"
+        return config.method == "given" and bool(measured(opened))
     return all(view.depth for view in opened.files)
 
 
@@ -298,7 +317,7 @@ def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: W
 
     scene, usable = result.scene, result.with_depth
     if fusing.voxel is None:
-        sampled = [usable[i] for i in spread(len(usable), _SAMPLED)]
+        sampled = [usable[i] for i in spread(len(usable), SAMPLED)]
         fusing = replace(fusing, voxel=voxel_size(result.views(sampled), fusing))
     watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
     with watch.progress(len(usable)) as advance:

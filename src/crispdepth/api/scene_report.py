@@ -225,7 +225,7 @@ def _photo_tables(result: Reconstruction, chosen: Sequence[int], device: str) ->
         inside = _in_object(view)
         if mesh is not None and has_object:
             shown = rasterise(mesh, camera).depth > 0
-            iou = silhouette_iou(shown.astype(np.float32), inside.astype(np.float32))
+            iou = silhouette_iou(shown, inside)
             rows.setdefault("mesh", []).append({"iou": iou})
         if gaussians is None:
             continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from crispdepth.cli.errors import ExitCode, UsageError
-from crispdepth.cli.layered import LayeredInput, LayeredOptions, check_output, read_layered
+from crispdepth.cli.layered import LayeredInput, LayeredOptions, read_layered
 
 if TYPE_CHECKING:
     from crispdepth.types import DepthMap
@@ -47,7 +47,7 @@ def run(options: BokehOptions) -> int:
         UsageError: the options contradict each other.
         OSError, ValueError: a file cannot be read or written, or is not what it should be.
     """
-    check_output(options.out, SUFFIXES, options)
+    options.check(options.out, SUFFIXES)
     if options.focus is not None and options.focus_depth is not None:
         raise UsageError("Give --focus or --focus-depth, not both.")
     if not 0 <= options.aperture <= 100:

@@ -10,7 +10,6 @@ from crispdepth.cli.errors import ExitCode
 from crispdepth.cli.layered import (
     LayeredOptions,
     camera_of,
-    check_output,
     placement_sentence,
     read_layered,
 )
@@ -50,7 +49,7 @@ def run(options: CloudOptions) -> int:
     """
     from crispdepth.io.pointclouds import SUFFIXES, write_points
 
-    check_output(options.out, SUFFIXES, options)
+    options.check(options.out, SUFFIXES)
 
     from crispdepth.geometry.backproject import place
     from crispdepth.geometry.depth import inverse_depth

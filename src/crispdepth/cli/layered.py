@@ -1,7 +1,7 @@
 """What `bokeh`, `cloud` and `novel` share: where the layers of a photo come from."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -47,6 +47,11 @@ class LayeredOptions:
 
     # Print only errors on standard error.
     quiet: Annotated[bool, arg(aliases=["-q"])] = False
+
+    def check(self, out: Path, suffixes: Sequence[str]) -> None:
+        """Refuse an output before any work; errors are those of `check_output`."""
+        read = (self.source, self.depth, *self.mask)
+        check_output(out, suffixes, overwrite=self.overwrite, read=read)
 
     @property
     def terminal(self) -> Terminal:
@@ -96,8 +101,10 @@ def read_layered(options: LayeredOptions) -> LayeredInput:
     )
 
 
-def check_output(path: Path, suffixes: Sequence[str], options: LayeredOptions) -> None:
-    """Refuse an output before any work is done for it.
+def check_output(
+    path: Path, suffixes: Sequence[str], *, overwrite: bool, read: Iterable[Path | None] = ()
+) -> None:
+    """Refuse an output before any work is done for it; ``read`` are the files that it must not be.
 
     Raises:
         UsageError: another suffix, or the file is one that is read.
@@ -113,10 +120,9 @@ def check_output(path: Path, suffixes: Sequence[str], options: LayeredOptions) -
         )
     if not path.exists():
         return
-    read = [file for file in (options.source, options.depth, *options.mask) if file]
-    if any(file.is_file() and path.samefile(file) for file in read):
+    if any(file and file.is_file() and path.samefile(file) for file in read):
         raise UsageError(f"-o {path} is one of the files that are read; name another.")
-    if not options.overwrite:
+    if not overwrite:
         raise FileExistsError(errno.EEXIST, "--overwrite is needed to replace", str(path))
 
 

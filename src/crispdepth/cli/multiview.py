@@ -66,8 +66,8 @@ def run(options: MultiviewOptions) -> int:
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
 
     terminal = Terminal(options.quiet, json=False, bar=True)
-    device = torch.device(options.device)
     require_device(options.device)
+    device = torch.device(options.device)
     scene: Scene = read_scene(options.scene)
     terminal.say(*scene.notes)
     _claim(options)

@@ -12,7 +12,6 @@ from crispdepth.cli.layered import (
     LayeredInput,
     LayeredOptions,
     camera_of,
-    check_output,
     placement_sentence,
     read_layered,
 )
@@ -73,7 +72,7 @@ def run(options: NovelOptions) -> int:
         UsageError: the options contradict each other.
         OSError, ValueError: a file cannot be read or written, or is not what it should be.
     """
-    check_output(options.out, CLIPS + PICTURES, options)
+    options.check(options.out, CLIPS + PICTURES)
     count = _count(options)
 
     from crispdepth.geometry.backproject import place

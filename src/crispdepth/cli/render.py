@@ -81,10 +81,11 @@ def run(options: RenderOptions) -> int:
         ImportError: torch is not installed.
         OSError, ValueError: a file cannot be read or written, or is not what it should be.
     """
-    from crispdepth.cli.torch_extra import require_torch
+    from crispdepth.cli.torch_extra import require_device, require_torch
 
     _check(options)
     require_torch("Rendering")
+    require_device(options.device)
 
     from crispdepth.io.clips import write_clip
 

@@ -1,18 +1,15 @@
 """``crispdepth splat``: posed photos with depth and masks as Gaussians."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import arg
 
 from crispdepth.cli.errors import ExitCode, UsageError
+from crispdepth.cli.layered import check_output
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
-
-if TYPE_CHECKING:
-    from crispdepth.types import Scene, View, ViewDepth
 
 
 @dataclass(frozen=True)
@@ -76,15 +73,17 @@ def run(options: SplatOptions) -> int:
         ImportError: torch is not installed.
         OSError, ValueError: the scene cannot be read, or has no depth; the file cannot be written.
     """
-    from crispdepth.cli.torch_extra import require_torch
+    from crispdepth.cli.torch_extra import require_device, require_torch
     from crispdepth.io.splats import SUFFIXES, write_splats
 
-    _check(options, SUFFIXES)
+    _check(options)
+    check_output(options.out, SUFFIXES, overwrite=options.overwrite)
     require_torch("Making Gaussians")
+    require_device(options.device)
 
     import torch
 
-    from crispdepth.api.scene import gaussians_in_source
+    from crispdepth.api.scene import gaussians_in_source, given_views, measured
     from crispdepth.tasks.splat import PixelOptions, concatenate, merge_gaussians, pixel_gaussians
     from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
 
@@ -93,8 +92,9 @@ def run(options: SplatOptions) -> int:
     terminal.say(*found.scene.notes)
     pixels = PixelOptions(only_object=not options.place.background, step=options.place.step)
     parts, views = [], []
-    with terminal.progress(len(found.scene)) as advance:
-        for view, depth in _with_depth(found.scene):
+    usable = measured(found)
+    with terminal.progress(len(usable)) as advance:
+        for view, depth in given_views(found.scene, usable):
             parts.append(pixel_gaussians(view, depth, pixels))
             views.append(view)
             advance()
@@ -118,37 +118,14 @@ def run(options: SplatOptions) -> int:
     return ExitCode.OK
 
 
-def _check(options: SplatOptions, suffixes: tuple[str, ...]) -> None:
-    place, fit, out = options.place, options.fit, options.out
+def _check(options: SplatOptions) -> None:
+    place, fit = options.place, options.fit
     for allowed, words in (
         (place.step >= 1, f"--place.step is 1 or more, got {place.step}"),
         (place.cell >= 0, f"--place.cell is 0 or more, got {place.cell:g}"),
         (fit.steps >= 0, f"--fit.steps are 0 or more, got {fit.steps}"),
         (fit.size >= 16, f"--fit.size is 16 pixels or more, got {fit.size}"),
         (fit.degree in range(4), f"--fit.degree is 0 to 3, got {fit.degree}"),
-        (out.suffix.lower() in suffixes, f"-o {out}: the name must end in {' or '.join(suffixes)}"),
-        (not out.is_dir(), f"-o {out} is a folder; name a file"),
     ):
         if not allowed:
             raise UsageError(f"{words}.")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(2, "there is no such folder; make it first", out.parent)
-    if out.exists() and not options.overwrite:
-        raise FileExistsError(17, "--overwrite is needed to replace", out)
-
-
-def _with_depth(scene: "Scene") -> "Iterator[tuple[View, ViewDepth]]":
-    """The views with their depth, fully trusted where there is some.
-
-    Raises:
-        ValueError: a view has none.
-    """
-    from crispdepth.types import ViewDepth
-
-    for view in scene:
-        if view.depth is None:
-            raise ValueError(
-                f"View {view.name} of {scene.name} has no depth, and Gaussians start from it: make "
-                "it first, with `crispdepth multiview`."
-            )
-        yield view, ViewDepth(view.depth, view.depth.usable.astype("float32"))

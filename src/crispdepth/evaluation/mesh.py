@@ -12,15 +12,13 @@ F-scores are not touched. Here, as in NeuralRecon and later work, the names mean
 with two sides. Numbers of such a prediction and of a single-sided one must not stand in one table.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.ops.rasterise import rasterise
-from crispdepth.types import BoolMap, Camera, Mesh
+from crispdepth.types import BoolMap, Mesh
 
 Points = NDArray[Any]  # (n, 3)
 
@@ -214,30 +212,6 @@ def tsdf_l1(prediction: NDArray[Any], target: NDArray[Any], observed: BoolMap) -
         return float("nan")
     p, t = prediction[observed].astype(np.float64), target[observed].astype(np.float64)
     return float(np.abs(p - t).mean())
-
-
-def silhouette_iou(
-    mesh: Mesh, cameras: Sequence[Camera], silhouettes: Sequence[NDArray[Any]]
-) -> float:
-    """Intersection over union of the mesh's silhouettes and the true ones, over all views.
-
-    Args:
-        mesh: the prediction.
-        cameras: of the views.
-        silhouettes: (h, w) each; soft ones count as inside from 0.5.
-
-    Raises:
-        ValueError: numbers or sizes differ.
-    """
-    both = either = 0
-    for camera, silhouette in zip(cameras, silhouettes, strict=True):
-        if silhouette.shape != camera.size:
-            raise ValueError(f"The camera is for {camera.size}, a mask is {silhouette.shape}.")
-        drawn = rasterise(mesh, camera).faces >= 0
-        true = silhouette if silhouette.dtype == bool else silhouette >= 0.5
-        both += int(np.count_nonzero(drawn & true))
-        either += int(np.count_nonzero(drawn | true))
-    return both / either if either else float("nan")
 
 
 def _checked(name: str, points: Points) -> NDArray[np.float64]:

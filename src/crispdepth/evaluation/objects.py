@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.evaluation.views import silhouette_iou
 from crispdepth.types import BoolMap, DepthMap
 
 BAND = 3
@@ -69,12 +70,6 @@ def object_scores(depth: DepthMap, truth: DepthMap, mask: NDArray[Any]) -> Objec
         tuple(boundary_f1(depth.usable, inside, tolerance) for tolerance in TOLERANCES),
         flying_ratio(depth, truth),
     )
-
-
-def silhouette_iou(found: BoolMap, true: BoolMap) -> float:
-    """Intersection over union of two silhouettes; 1 when both are empty."""
-    union = int(np.count_nonzero(found | true))
-    return int(np.count_nonzero(found & true)) / union if union else 1.0
 
 
 def boundary_f1(found: BoolMap, true: BoolMap, tolerance: float) -> float:

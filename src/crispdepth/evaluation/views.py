@@ -1,6 +1,7 @@
 """How well views are synthesised: PSNR, SSIM, silhouettes, and opacity where nothing is."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,8 +61,10 @@ def ssim(image: Image, truth: Image) -> float:
     return float(similar[edge:-edge, edge:-edge].mean())
 
 
-def silhouette_iou(alpha: Float32Map, mask: Float32Map) -> float:
-    """Intersection over union of where alpha and the mask, (h, w), are above a half; 1 if nowhere.
+def silhouette_iou(alpha: NDArray[Any], mask: NDArray[Any]) -> float:
+    """Intersection over union of where alpha and the mask are above a half; 1 if nowhere.
+
+    Both are (h, w), bools or from 0 to 1.
 
     Raises:
         ValueError: the sizes differ.

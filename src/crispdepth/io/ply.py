@@ -1,4 +1,4 @@
-"""Triangle meshes and points of PLY files: ASCII or binary, either byte order."""
+"""Rows and points of PLY files, ASCII or binary; for meshes see `crispdepth.io.meshes`."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.io.atomic import read_bytes
-from crispdepth.types import Mesh, PointCloud
+from crispdepth.types import PointCloud
 
 _TYPES = {
     "char": "i1",
@@ -28,7 +28,6 @@ _TYPES = {
     "float64": "f8",
 }
 _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-_CORNERS = ("vertex_indices", "vertex_index")
 
 
 class _Element(NamedTuple):
@@ -48,23 +47,6 @@ def read_ply_points(path: str | Path) -> PointCloud:
     """
     rows = read_ply_rows(path)
     return PointCloud(_points(rows["vertex"]), _colours(rows["vertex"]))
-
-
-def read_ply_mesh(path: str | Path) -> Mesh:
-    """The triangle mesh of a PLY file, with vertex colours where it has them.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no whole PLY file, or its faces are not all triangles.
-    """
-    path = Path(path)
-    rows = read_ply_rows(path)
-    names = rows["face"].dtype.names if "face" in rows else ()
-    corners = next((name for name in _CORNERS if name in (names or ())), None)
-    if corners is None:
-        raise ValueError(f"{path} has no faces; a mesh is needed.")
-    faces = rows["face"][corners].astype(np.int64)
-    return Mesh(_points(rows["vertex"]), faces.astype(np.int32), _colours(rows["vertex"]))
 
 
 def read_ply_rows(path: str | Path) -> dict[str, NDArray[Any]]:

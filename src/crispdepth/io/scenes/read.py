@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from crispdepth.io.images import PhotoHeader, read_header
 from crispdepth.io.masks import read_masks
 from crispdepth.io.match import Matches, match_masks
+from crispdepth.io.meshes import read_mesh
 from crispdepth.io.naming import Rule, some
-from crispdepth.io.ply import read_ply_mesh
 from crispdepth.io.scenes.formats import KINDS, Format, find_format
 from crispdepth.io.scenes.lens import Lens, pinhole_camera
 from crispdepth.io.scenes.poses import make_rigid
@@ -140,7 +140,7 @@ def open_scene(
         unit=source.unit,
         bounds=source.bounds,
         points=source.points,
-        mesh=None if source.mesh is None else partial(read_ply_mesh, source.mesh),
+        mesh=None if source.mesh is None else partial(read_mesh, source.mesh),
         source_from_world=np.diag([scale, scale, scale, 1.0]),
         notes=tuple(notes),
     )
