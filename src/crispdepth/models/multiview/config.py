@@ -22,10 +22,10 @@ class MultiviewNetworkConfig:
     reach: float = 2.0
     """How far the fine planes reach to either side, in steps of the coarse ones."""
 
-    matching: tuple[int, int] = (32, 16)
+    matching: tuple[int, int] = (16, 8)
     """Channels that are correlated at 1/4 and at 1/2."""
 
-    groups: tuple[int, int] = (8, 4)
+    groups: tuple[int, int] = (4, 2)
     """Groups of these channels; each has its own correlation."""
 
     filter_width: int = 8

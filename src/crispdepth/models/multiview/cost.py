@@ -12,6 +12,16 @@ EPSILON = 1e-5
 """Added to sums of weights before they divide (spec 0.17)."""
 
 
+WINDOW = 5
+"""Side of the windows of grey values that are compared."""
+
+NOISE = 0.01
+"""Standard deviation of grey values, 0..1, at which a window counts as half textureless."""
+
+SHARPNESS = 10.0
+"""By which correlations become logits in the beginning."""
+
+
 class Rig(NamedTuple):
     """The cameras of the views and the range of their depths."""
 
@@ -103,12 +113,18 @@ class Correlation(nn.Module):
         self.groups = groups
         self.project = nn.Conv2d(channels, matching, 1, bias=False)
         # All views count the same in the beginning.
-        self.trust = nn.Sequential(nn.Linear(groups, 8), nn.ReLU(), zeroed(nn.Linear(8, 1)))
+        self.trust = nn.Sequential(nn.Linear(groups + 1, 8), nn.ReLU(), zeroed(nn.Linear(8, 1)))
 
-    def describe(self, maps: Tensor) -> Tensor:
-        """(N, channels, h, w) to (N, h, w, matching), each group of unit length."""
+    def describe(self, maps: Tensor, grey: Tensor) -> Tensor:
+        """Vectors (N, h, w, C) that are correlated, each group of unit length.
+
+        Args:
+            maps: (N, channels, h, w).
+            grey: (N, 1, 2 h, 2 w) in [0, 1].
+        """
         found = torch.unflatten(self.project(maps).permute(0, 2, 3, 1), -1, (-1, self.groups))
-        return F.normalize(found, dim=-2, eps=1e-3).flatten(-2)
+        found = F.normalize(found, dim=-2, eps=1e-3).flatten(-2)
+        return torch.cat((found, windows(grey)), dim=-1)
 
     def forward(
         self,
@@ -128,14 +144,19 @@ class Correlation(nn.Module):
         """
         batch, views, height, width, _ = features.shape
         shape = (batch, rho.shape[1], height, width)
-        own = torch.unflatten(features[:, reference], -1, (-1, self.groups))[:, None]
-        total, votes = features.new_zeros((*shape, self.groups)), features.new_zeros((*shape, 1))
+        own = features[:, reference, None]
+        total, votes = (
+            features.new_zeros((*shape, self.groups + 1)),
+            features.new_zeros((*shape, 1)),
+        )
         seen = votes
         sources = [index for index in range(views) if index != reference]
         for source in sources:
             there = sweep(rig, (height, width), stride, rho, reference, source)
             found = sample(features[:, source].flatten(0, 2), there)
-            one = (found.view(*shape, -1, self.groups) * own).sum(dim=-2)
+            product = found.view(*shape, -1) * own
+            learned = product[..., : -(WINDOW**2)].unflatten(-1, (-1, self.groups)).sum(dim=-2)
+            one = torch.cat((learned, product[..., -(WINDOW**2) :].sum(dim=-1, keepdim=True)), -1)
             vote = there.inside[..., None].to(one.dtype)
             if weight is not None:
                 vote = vote * sample(weight[:, source].reshape(-1, 1), there).view(*shape, 1)
@@ -145,6 +166,22 @@ class Correlation(nn.Module):
         similarity = total / (votes + EPSILON)
         evidence = seen / max(len(sources), 1)
         return Volume(similarity.permute(0, 1, 4, 2, 3), evidence.permute(0, 1, 4, 2, 3))
+
+
+def windows(grey: Tensor) -> Tensor:
+    """Normalised windows (N, h, w, `WINDOW`^2) of a photo twice the size (N, 1, 2 h, 2 w).
+
+    Their product is the zero-normalised cross-correlation of the classical sweep: it needs no
+    learning, and what is learned is what to add to it.
+    """
+    count, _, height, width = grey.shape
+    border = WINDOW // 2
+    padded = F.pad(grey, (border,) * 4, mode="replicate")
+    # The windows about the four pixels of half the size would do; one, up and left, is as good.
+    found = F.unfold(padded, WINDOW, stride=2).view(count, WINDOW**2, height // 2, width // 2)
+    found = found - found.mean(dim=1, keepdim=True)
+    length = (found.square().sum(dim=1, keepdim=True) + WINDOW**2 * NOISE**2).sqrt()
+    return (found / length).permute(0, 2, 3, 1)
 
 
 def sample(maps: Tensor, there: Sweep) -> Tensor:
@@ -159,14 +196,14 @@ class PlaneFilter(nn.Module):
     def __init__(self, groups: int, width: int) -> None:
         """Reads ``groups`` correlations and the evidence."""
         super().__init__()
-        self.enter = nn.Conv2d(groups + 1, width, 3, padding=1)
+        self.enter = nn.Conv2d(groups + 2, width, 3, padding=1)
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.deep = nn.Conv2d(2 * width, 6 * width, 3, padding=1)
         self.deeper = nn.Conv2d(2 * width, 6 * width, 3, padding=1)
         self.up = nn.Conv2d(2 * width, width, 1)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.leave = zeroed(nn.Conv2d(width, 3, 1))
-        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.sharpness = nn.Parameter(SHARPNESS * torch.tensor([1 / groups] * groups + [1.0]))
 
     def forward(self, volume: Volume) -> Tensor:
         """Logits (N, D, h, w): in the beginning the mean correlation times the sharpness."""
@@ -179,7 +216,8 @@ class PlaneFilter(nn.Module):
         deep = F.interpolate(self.up(deep), size=(height, width), mode="bilinear")
         x = x + F.relu(self.mix(F.relu(x + deep)))
         change = along_depth(self.leave(x), planes).view(count, planes, height, width)
-        logits: Tensor = self.sharpness * volume.similarity.mean(dim=2) + change
+        start = (volume.similarity * self.sharpness[:, None, None]).sum(dim=2)
+        logits: Tensor = start + change
         return logits
 
 

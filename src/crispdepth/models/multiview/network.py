@@ -116,11 +116,19 @@ class MultiviewNetwork(nn.Module):
         shares = {s: None if masks is None else area(masks, s) for s in (2, 4)}
         mask = None if masks is None else masks[:, :count].flatten(0, 1)
 
+        grey = images.flatten(0, 1).mean(dim=1, keepdim=True)
         planes = candidates(rig.near, rig.far, self.config.planes[0])[:, :count]
         rho = planes.flatten(0, 1)[..., None, None]
         step = (rho[:, 1] - rho[:, 0])[:, None]
         volume = self._correlate(
-            self.correlate_quarter, maps.quarter, shares[4], rig, 4, rho, shape
+            self.correlate_quarter,
+            maps.quarter,
+            F.avg_pool2d(grey, 2),
+            shares[4],
+            rig,
+            4,
+            rho,
+            shape,
         )
         logits = self.filter_quarter(volume)
         up = F.interpolate(first.eighth, scale_factor=2, mode="bilinear")
@@ -135,7 +143,7 @@ class MultiviewNetwork(nn.Module):
         offsets = torch.linspace(-1, 1, self.config.planes[1], device=rho.device)
         fine_rho = middle + self.config.reach * step * offsets[:, None, None]
         fine_volume = self._correlate(
-            self.correlate_half, maps.half, shares[2], rig, 2, fine_rho, shape
+            self.correlate_half, maps.half, grey, shares[2], rig, 2, fine_rho, shape
         )
         fine_logits = self.filter_half(fine_volume)
         fine, _ = expectation(fine_logits, fine_rho, 0)
@@ -163,6 +171,7 @@ class MultiviewNetwork(nn.Module):
         self,
         correlation: Correlation,
         maps: Tensor,
+        grey: Tensor,
         weight: Tensor | None,
         rig: Rig,
         stride: int,
@@ -170,7 +179,7 @@ class MultiviewNetwork(nn.Module):
         shape: tuple[int, int],
     ) -> Volume:
         batch, count = shape
-        features = torch.unflatten(correlation.describe(maps), 0, (batch, -1))
+        features = torch.unflatten(correlation.describe(maps, grey), 0, (batch, -1))
         rho = torch.unflatten(rho, 0, shape)
         volumes = [
             correlation(features, weight, rig, stride, rho[:, reference], reference)
