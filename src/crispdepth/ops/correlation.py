@@ -16,7 +16,7 @@ from torch import Tensor
 from crispdepth.ops.plane_sweep import Projection
 from crispdepth.types import Size
 
-_BAGS = 1 << 15  # samples, or entries of a block of the gradient's matrix over 32, at once
+_BAGS = 1 << 16  # samples at once
 
 
 def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int = 1) -> Tensor:
@@ -101,35 +101,27 @@ class _Correlation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Both gradients from the matrix A(p, q): how much cost of p came from source pixel q.
-
-        ``dL/dF_ref = A F_src`` and ``dL/dF_src = A^T F_ref``. A is dense over the source rows that
-        a block of reference pixels looks at: a matrix product is faster than adding up rows.
-        """
+        """The samples are read again, a few planes at a time."""
         reference, source, x, y = ctx.saved_tensors
-        groups = ctx.groups
         (number, channels, *size), depths = reference.shape, x.shape[1]
-        each = channels // groups
+        pixels = size[0] * size[1]
+        each = channels // ctx.groups
         to_reference, to_source = torch.empty_like(reference), torch.empty_like(source)
-        step = max(1, 4 * _BAGS // source[0, 0].numel())
+        step = max(1, _BAGS // pixels)
         for n in range(number):
-            rows, table = _rows(reference[n]), _rows(source[n])
+            rows, table = _rows(reference[n]), _rows(source[n]).requires_grad_()
             gradient = gradients[0][n].flatten(2) / each**0.5
-            per_row, per_entry = torch.empty_like(rows), torch.zeros_like(table)
-            for start in range(0, len(rows), step):
+            per_row, per_entry = torch.zeros_like(rows), torch.zeros_like(table)
+            for start in range(0, depths, step):
                 part = slice(start, start + step)
-                at = (values[n].flatten(1)[:, part].t().reshape(-1) for values in (x, y))
-                index, weight = _taps(*at, source.shape[2:])
-                index, weight = index.view(-1, 4 * depths), weight.view(-1, depths, 4)
-                first, last = int(index.min()), int(index.max()) + 1
-                index -= first
-                for group in range(groups):
-                    own = slice(group * each, (group + 1) * each)
-                    share = weight * gradient[group, :, part].t()[..., None]
-                    A = share.new_zeros(len(index), last - first)
-                    A.scatter_add_(1, index, share.view(len(index), -1))
-                    per_row[part, own] = A @ table[first:last, own]
-                    per_entry[first:last, own] += A.t() @ rows[part, own]
+                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), source.shape[2:])
+                # (planes, pixels, channels): what each sample's correlation counts
+                counts = gradient[:, part].permute(1, 2, 0).repeat_interleave(each, dim=2)
+                with torch.enable_grad():
+                    found = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+                seen = found.detach().view(-1, pixels, channels)
+                per_row += (seen * counts).sum(dim=0)
+                per_entry += torch.autograd.grad(found, table, (counts * rows).view_as(found))[0]
             to_reference[n] = per_row.t().view(channels, *size)
             to_source[n] = per_entry.t().view_as(source[n])
         return to_reference, to_source, None, None, None
@@ -147,14 +139,14 @@ def _taps(x: Tensor, y: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         size: (h, w) of the image.
 
     Returns:
-        (n, 4) int64 and (n, 4) float.
+        (n, 4) int32 and (n, 4) float.
     """
     height, width = size
     u, v = (x - 0.5).clamp_(0, width - 1), (y - 0.5).clamp_(0, height - 1)
     left = u.floor().clamp_(max=max(width - 2, 0))
     top = v.floor().clamp_(max=max(height - 2, 0))
     u, v = u.sub_(left), v.sub_(top)
-    first = left.add_(top, alpha=width).long()
+    first = left.add_(top, alpha=width).int()  # embedding_bag reads these several times as fast
     right, below = min(1, width - 1), width if height > 1 else 0
     index = torch.stack((first, first + right, first + below, first + (below + right)), dim=-1)
     both = u * v

@@ -254,36 +254,38 @@ def sweep_pairs(
     least: float = LEAST,
     sources: Tensor | None = None,
 ) -> Iterator[Pair]:
-    """Correlate every view with its first source, then with its second, and so on.
+    """Correlate the first views with their first source, then with their second, and so on.
 
     Args:
         features: (B, V, C, h, w).
         K: (B, V, 3, 3) in pixels of the features.
         cam_from_world: (B, V, 4, 4).
-        candidates: (B, V, D) or (B, V, D, h, w) inverse depths.
+        candidates: (B, R, D) or (B, R, D, h, w) inverse depths of the first R <= V views.
         groups: of channels, see `correlate`.
         confidence: (B, V, 1, h, w) of the masks; None: ones.
         least: see `source_weight`.
-        sources: (B, V, S) views that each view is compared with; None: all others.
+        sources: (B, R, S) views that each is compared with; None: all others.
 
     Yields:
-        Pairs with N = B V references, batch-major.
+        Pairs with N = B R references, batch-major.
     """
-    batch, views = features.shape[:2]
+    (batch, views), references = features.shape[:2], candidates.shape[1]
     size = features.shape[3], features.shape[4]
     if sources is None:
-        sources = other_views(views, features.device).expand(batch, -1, -1)
+        sources = other_views(views, features.device)[:references].expand(batch, -1, -1)
     first = views * torch.arange(batch, device=features.device)[:, None]
-    every, K, cam_from_world, rho = (
-        part.flatten(0, 1) for part in (features, K, cam_from_world, candidates)
+    own, K_own, pose_own = (
+        part[:, :references].flatten(0, 1) for part in (features, K, cam_from_world)
     )
+    every, K, cam_from_world = (part.flatten(0, 1) for part in (features, K, cam_from_world))
+    rho = candidates.flatten(0, 1)
     for turn in range(sources.shape[2]):
         view = (first + sources[:, :, turn]).flatten()
-        pixels = pixel_transfer(K, cam_from_world, K[view], cam_from_world[view])
+        pixels = pixel_transfer(K_own, pose_own, K[view], cam_from_world[view])
         where = project(pixels, rho, size, size)
         seen = None if confidence is None else confidence.flatten(0, 1)[view]
         yield Pair(
-            correlate(every, every[view], where, groups), source_weight(where, seen, least=least)
+            correlate(own, every[view], where, groups), source_weight(where, seen, least=least)
         )
 
 

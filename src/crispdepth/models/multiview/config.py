@@ -25,9 +25,6 @@ class MultiviewNetworkConfig:
     matching: tuple[int, int] = (16, 8)
     """Channels that are correlated at 1/4 and at 1/2."""
 
-    groups: tuple[int, int] = (4, 2)
-    """Groups of these channels; each has its own correlation."""
-
     filter_width: int = 8
     """Channels of the filter that all planes of a cost volume share."""
 

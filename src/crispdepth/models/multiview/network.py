@@ -19,13 +19,13 @@ from crispdepth.models.multiview.cost import (
     PlaneFilter,
     Rig,
     Volume,
-    candidates,
     expectation,
 )
 from crispdepth.models.multiview.pyramid import Levels, Pyramid
 from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.transformer import MultiviewTransformer
 from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
+from crispdepth.ops.cost_volume import inverse_depth_candidates
 
 STRIDE = 16
 """Heights and widths of the photos are multiples of this."""
@@ -53,10 +53,10 @@ class MultiviewNetwork(nn.Module):
         self.transformer = MultiviewTransformer(eighth, config.attention_blocks, config.heads)
         self.merge_quarter = nn.Conv2d(quarter + eighth, quarter, 3, padding=1)
         self.merge_half = nn.Conv2d(half + quarter, half, 3, padding=1)
-        self.correlate_quarter = Correlation(quarter, config.matching[0], config.groups[0])
-        self.correlate_half = Correlation(half, config.matching[1], config.groups[1])
-        self.filter_quarter = PlaneFilter(config.groups[0], config.filter_width)
-        self.filter_half = PlaneFilter(config.groups[1], config.filter_width)
+        self.correlate_quarter = Correlation(quarter, config.matching[0])
+        self.correlate_half = Correlation(half, config.matching[1])
+        self.filter_quarter = PlaneFilter(self.correlate_quarter.groups, config.filter_width)
+        self.filter_half = PlaneFilter(self.correlate_half.groups, config.filter_width)
         self.regulariser = Regulariser(config.planes[0], quarter + eighth, config.unet_width)
         self.guide_half = Guide(half)
         self.guide_full = Guide(3)
@@ -117,7 +117,7 @@ class MultiviewNetwork(nn.Module):
         mask = None if masks is None else masks[:, :count].flatten(0, 1)
 
         grey = images.flatten(0, 1).mean(dim=1, keepdim=True)
-        planes = candidates(rig.near, rig.far, self.config.planes[0])[:, :count]
+        planes = inverse_depth_candidates(rig.near, rig.far, self.config.planes[0])[:, :count]
         rho = planes.flatten(0, 1)[..., None, None]
         step = (rho[:, 1] - rho[:, 0])[:, None]
         volume = self._correlate(
@@ -158,7 +158,7 @@ class MultiviewNetwork(nn.Module):
             first.eighth,
         )
         full = (full + step * change).clamp(low, high)
-        evidence = volume.evidence[:, :, 0].gather(1, logits.argmax(dim=1)[:, None])[:, 0]
+        evidence = volume.evidence[:, 0].gather(1, logits.argmax(dim=1)[:, None])[:, 0]
         return MultiviewPrediction(
             torch.unflatten(full[:, 0], 0, shape),
             (torch.unflatten(coarse[:, 0], 0, shape), torch.unflatten(fine[:, 0], 0, shape)),
@@ -178,16 +178,10 @@ class MultiviewNetwork(nn.Module):
         rho: Tensor,
         shape: tuple[int, int],
     ) -> Volume:
-        batch, count = shape
-        features = torch.unflatten(correlation.describe(maps, grey), 0, (batch, -1))
-        rho = torch.unflatten(rho, 0, shape)
-        volumes = [
-            correlation(features, weight, rig, stride, rho[:, reference], reference)
-            for reference in range(count)
-        ]
-        return Volume(
-            *(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*volumes, strict=True))
-        )
+        features = torch.unflatten(correlation.describe(maps, grey), 0, (shape[0], -1))
+        rho = torch.unflatten(rho if rho.shape[-1] > 1 else rho[..., 0, 0], 0, shape)
+        volume: Volume = correlation(features, weight, rig, stride, rho)
+        return volume
 
 
 def area(masks: Tensor, stride: int) -> Tensor:
