@@ -23,7 +23,7 @@ def random(*sizes: int, seed: int = 0) -> Tensor:
     return torch.randn(*sizes, generator=generator, dtype=torch.float64)
 
 
-def slow_conv(x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor, normalise: bool) -> Tensor:
+def slow_conv(x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor, *, normalise: bool) -> Tensor:
     """The formula, pixel by pixel."""
     (batch, _, height, width), (channels, _, kernel, _) = x.shape, weight.shape
     centre = kernel // 2
@@ -43,7 +43,7 @@ def slow_conv(x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor, normalise:
 
 
 def slow_transpose(
-    x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor, stride: int, normalise: bool
+    x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor, *, stride: int, normalise: bool
 ) -> Tensor:
     """Each input is spread over the outputs around the one that it lies on."""
     (batch, inputs, h, w), (_, channels, kernel, _) = x.shape, weight.shape
@@ -84,7 +84,7 @@ def test_the_convolution_is_its_slow_twin(normalise: bool) -> None:
     inputs = random(1, 2, 4, 5), random(1, 3, 4, 5), random(2, 2, 3, 3), random(2)
     assert_twins(
         lambda *given: pac_conv2d(*given, normalise=normalise),
-        lambda *given: slow_conv(*given, normalise),
+        lambda *given: slow_conv(*given, normalise=normalise),
         inputs,
     )
 
@@ -97,7 +97,7 @@ def test_the_transposed_convolution_is_its_slow_twin(
     inputs = random(1, 2, 3, 4), random(1, 2, *size), random(2, 2, kernel, kernel), random(2)
     assert_twins(
         lambda *given: pac_conv_transpose2d(*given, stride=stride, normalise=normalise),
-        lambda *given: slow_transpose(*given, stride, normalise),
+        lambda *given: slow_transpose(*given, stride=stride, normalise=normalise),
         inputs,
     )
 
@@ -199,7 +199,9 @@ def test_gradients_are_finite_where_the_guide_is_flat_or_steep(spread: float) ->
     ramp = spread * torch.arange(8.0) + mask
     x = random(1, 1, 4, 4).float().requires_grad_()
     weight = bilinear_taps(2).requires_grad_()
-    pac_conv_transpose2d(x, mask_guide(ramp), weight, normalise=True).square().sum().backward()
+    torch.autograd.backward(
+        pac_conv_transpose2d(x, mask_guide(ramp), weight, normalise=True).square().sum()
+    )
     for each in (mask, x, weight):
         assert each.grad is not None
         assert each.grad.isfinite().all()
@@ -209,7 +211,7 @@ def test_weights_of_zero_give_zero_and_finite_gradients() -> None:
     weight = torch.zeros(1, 1, 3, 3, requires_grad=True)
     found = pac_conv2d(torch.ones(1, 1, 4, 4), torch.rand(1, 1, 4, 4), weight, normalise=True)
     assert (found == 0).all()
-    found.sum().backward()
+    torch.autograd.backward(found.sum())
     assert weight.grad is not None
     assert weight.grad.isfinite().all()
 

@@ -213,7 +213,7 @@ def epipolar_mask(
     )
     allowed = (depth > 0) & (_distance(key_xy, start, end) <= tolerance)
     focal = torch.maximum(key_K[..., 0, 0], key_K[..., 1, 1])
-    parallax = focal * translation[..., 0].norm(dim=-1) / near
+    parallax: Tensor = focal * translation[..., 0].norm(dim=-1) / near
     return allowed | (parallax < _PARALLAX * tolerance)[..., None, None]
 
 
@@ -223,7 +223,8 @@ def _in_front(point: Tensor, other: Tensor, least: Tensor) -> Tensor:
     way = torch.where(short, other[..., 2:] - point[..., 2:], 1)
     moved = torch.lerp(point, other, torch.where(short, (least - point[..., 2:]) / way, 0))
     z = moved[..., 2:]
-    return moved[..., :2] / torch.where(z > 0, z, 1)
+    pixels: Tensor = moved[..., :2] / torch.where(z > 0, z, 1)
+    return pixels
 
 
 def _distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -231,7 +232,8 @@ def _distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
     way = (end - start)[..., None, :]
     offset = points[..., None, :, :] - start[..., None, :]
     along = (offset * way).sum(dim=-1) / way.square().sum(dim=-1).clamp(min=1e-12)
-    return (offset - along.clamp(0, 1)[..., None] * way).norm(dim=-1)
+    distances: Tensor = (offset - along.clamp(0, 1)[..., None] * way).norm(dim=-1)
+    return distances
 
 
 class TokenMask(NamedTuple):

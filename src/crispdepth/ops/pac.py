@@ -96,7 +96,7 @@ def pac_conv_transpose2d(
     padding = (0, w * stride - width, 0, h * stride - height)
     # Output pixels that differ by a multiple of the stride are reached by the same taps.
     parts = F.pixel_unshuffle(F.pad(guide, padding), stride)
-    parts = parts.unflatten(1, (guide.shape[1], stride * stride))
+    parts = torch.unflatten(parts, 1, (guide.shape[1], stride * stride))
     offsets = [tap - kernel // 2 for tap in range(kernel)]
     phases = []
     for phase in range(stride * stride):

@@ -90,7 +90,7 @@ def test_the_start_is_left(part: tuple[nn.Module, Call]) -> None:
     x, target = features(), torch.zeros(())
     for _ in range(4):
         optimiser.zero_grad()
-        (call(module, x, half_mask()) - target).square().sum().backward()
+        torch.autograd.backward((call(module, x, half_mask()) - target).square().sum())
         optimiser.step()
     for old, new in zip(before, module.parameters(), strict=True):
         assert new.isfinite().all()
@@ -107,11 +107,13 @@ def test_samples_do_not_see_each_other(part: tuple[nn.Module, Call]) -> None:
 def test_a_soft_gate_damps_what_is_outside_and_no_more() -> None:
     gate, x, mask = SoftGate(CHANNELS), features(), half_mask()
     weight = mask_at(mask, (8, 10))
-    nn.init.constant_(gate.gate.bias, 40.0)
+    bias = gate.gate.bias
+    assert bias is not None
+    nn.init.constant_(bias, 40.0)
     torch.testing.assert_close(gate(x, mask), x * weight)  # g = 1
-    nn.init.constant_(gate.gate.bias, -1.0)
+    nn.init.constant_(bias, -1.0)
     assert torch.equal(gate(x, mask), x)  # g = 0
-    nn.init.constant_(gate.gate.bias, 0.1)
+    nn.init.constant_(bias, 0.1)
     outside = weight == 0
     share = 1 - torch.tanh(torch.tensor(0.1))
     torch.testing.assert_close(gate(x, mask)[outside.expand_as(x)], share * x[outside.expand_as(x)])
@@ -140,7 +142,7 @@ def test_attention_asks_the_decoder() -> None:
     gate = stirred(MaskAttentionGate(CHANNELS, DECODER))
     x, mask = features(), half_mask()
     decoder = torch.randn(2, DECODER, 4, 5, requires_grad=True)
-    gate(x, mask, decoder).square().sum().backward()
+    torch.autograd.backward(gate(x, mask, decoder).square().sum())
     assert decoder.grad is not None
     assert decoder.grad.abs().max() > 0
 

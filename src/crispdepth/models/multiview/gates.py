@@ -9,23 +9,26 @@ A gate is ``tanh z`` without its negative part where the literature has a sigmoi
 quite shut; z is 0 at the start, where the gradient passes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crispdepth.ops.pac import gradient_magnitude
-from crispdepth.types import Size
 
 FLOOR = 0.1
 """What a shut skip still lets through, so that no feature is lost to a wrong mask."""
 
 
-def mask_at(mask: Tensor, size: Size) -> Tensor:
+def mask_at(mask: Tensor, size: Sequence[int]) -> Tensor:
     """A mask (N, 1, H, W) averaged over the areas of the cells of a map of ``size``."""
-    return mask if mask.shape[-2:] == size else F.interpolate(mask, size, mode="area")
+    if mask.shape[-2:] == tuple(size):
+        return mask
+    return F.interpolate(mask, list(size), mode="area")
 
 
-def mask_evidence(mask: Tensor, size: Size) -> Tensor:
+def mask_evidence(mask: Tensor, size: Sequence[int]) -> Tensor:
     """``[1 - m, |grad m|]`` at a size, (N, 2, h, w): 0 where the mask is 1 all around."""
     mask = mask_at(mask, size)
     return torch.cat([1 - mask, gradient_magnitude(mask)], dim=1)
@@ -42,8 +45,8 @@ class SoftGate(nn.Module):
         """A gate for each of the ``channels``, shut at the start."""
         super().__init__()
         self.gate = nn.Conv2d(channels + 1, channels, kernel_size=1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
+        for each in self.gate.parameters():
+            nn.init.zeros_(each)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(N, channels, h, w) to the same; the mask is (N, 1, H, W) in [0, 1] or None."""
