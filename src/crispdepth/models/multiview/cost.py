@@ -1,15 +1,23 @@
 """Cost volumes of the network: what the others show where a pixel would be at each depth."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.edge_volume import ConvexFusion, EdgeFeatures, SumFusion
 from crispdepth.models.multiview.layers import zeroed
-from crispdepth.ops.cost_volume import Pair as Pair
-from crispdepth.ops.cost_volume import aggregate, resized_intrinsics, sweep_pairs
+from crispdepth.models.multiview.view_weights import (
+    EpipolarAttention,
+    PixelViewWeight,
+    Temperature,
+    UncertaintyNetwork,
+    view_softmax,
+)
+from crispdepth.ops.cost_volume import Pair, aggregate, resized_intrinsics, sweep_pairs
 
 WINDOW = 4
 """Side of the windows of grey values that are compared."""
@@ -40,21 +48,55 @@ class Volume(NamedTuple):
     evidence: Tensor  # (N, 1, D, h, w): mean weight of the sources, in [0, 1]
 
 
+class SourceTrust(nn.Module):
+    """How much each source may say, beyond what its mask and its frame say; one at the start."""
+
+    def __init__(self, groups: int, config: MultiviewNetworkConfig) -> None:
+        """Of correlations in ``groups``; the switches of ``config`` say which parts there are."""
+        super().__init__()
+        self.pixels = PixelViewWeight(groups) if config.view_weights else None
+        self.uncertainty = UncertaintyNetwork(groups) if config.uncertainty else None
+        self.along = EpipolarAttention() if config.epipolar_transformer else None
+        self.competition: PixelViewWeight | None = None
+        if config.competing:
+            self.competition, self.temperature = PixelViewWeight(groups), Temperature()
+
+    def forward(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The pairs of all sources, with their weights times what they are trusted."""
+        if self.competition is not None:
+            pairs = list(pairs)
+            scores = [self.competition.score(cost) for cost, _ in pairs]
+            shares: Iterable[Tensor] = (
+                view_softmax(torch.stack(scores), self.temperature()) if scores else ()
+            )
+            pairs = [
+                Pair(cost, weight * share[:, :, None])
+                for (cost, weight), share in zip(pairs, shares, strict=True)
+            ]
+        for cost, weight in pairs:
+            if self.pixels is not None:
+                weight = weight * self.pixels(cost)
+            if self.uncertainty is not None:
+                weight = weight * self.uncertainty(cost).weight()
+            if self.along is not None:
+                weight = weight * self.along(cost)
+            yield Pair(cost, weight)
+
+
 class Correlation(nn.Module):
     """Group-wise cosines of features along the sweep, each source weighted by what it can say.
 
     ``C(p, d) = sum_i w_i C_i / sum_i w_i`` with ``w_i`` = in frame * warped mask of the source *
-    a learned weight of the view (spec 2.2, 2.4); the mask of the reference is no part of it, for
-    there it would cancel (spec 0.1).
+    `SourceTrust` (spec 2.2); the mask of the reference is no part of it, for there it would
+    cancel (spec 0.1).
     """
 
-    def __init__(self, channels: int, matching: int) -> None:
+    def __init__(self, channels: int, matching: int, config: MultiviewNetworkConfig) -> None:
         """From ``channels`` of a map to ``matching``, a multiple of `IN_GROUP`."""
         super().__init__()
         self.groups = matching // IN_GROUP + WINDOW
         self.project = nn.Conv2d(channels, matching, 1, bias=False)
-        # All views count the same in the beginning.
-        self.trust = nn.Sequential(nn.Linear(self.groups, 8), nn.ReLU(), zeroed(nn.Linear(8, 1)))
+        self.trust = SourceTrust(self.groups, config)
 
     def describe(self, maps: Tensor, grey: Tensor) -> Tensor:
         """What is correlated, (N, C, h, w).
@@ -79,25 +121,56 @@ class Correlation(nn.Module):
             stride: of the features.
             rho: (B, R, D) or (B, R, D, h, w) inverse depths.
         """
-        height, width = features.shape[-2:]
-        full = (height * stride, width * stride)
-        K = resized_intrinsics(rig.K, full, (height, width))
-        pairs = sweep_pairs(
-            features, K, rig.cam_from_world, rho, groups=self.groups, confidence=weight
-        )
-        seen: list[Tensor] = []
-        shape = (rho.shape[0] * rho.shape[1], self.groups, rho.shape[2], height, width)
+        return correlate_views(features, weight, rig, stride, rho, self.groups, self.trust)
 
-        def trusted() -> Iterator[Pair]:
-            for cost, inside in pairs:
-                cost = cost * IN_GROUP**0.5
-                seen.append(inside)
-                vote = self.trust(cost.movedim(1, -1)).amax(dim=1, keepdim=True).sigmoid()
-                yield Pair(cost, inside * vote.movedim(-1, 1))
 
-        total = aggregate(trusted(), shape, rho.device)
-        evidence = torch.stack(seen).mean(dim=0) if seen else total.evidence
-        return Volume(total.cost, evidence)
+def correlate_views(
+    features: Tensor,
+    weight: Tensor | None,
+    rig: Rig,
+    stride: int,
+    rho: Tensor,
+    groups: int,
+    trust: SourceTrust | None = None,
+) -> Volume:
+    """See `Correlation`; the groups are of channels of unit length."""
+    height, width = features.shape[-2:]
+    full = (height * stride, width * stride)
+    K = resized_intrinsics(rig.K, full, (height, width))
+    pairs = sweep_pairs(features, K, rig.cam_from_world, rho, groups=groups, confidence=weight)
+    scale = (features.shape[2] / groups) ** 0.5
+    seen: list[Tensor] = []
+
+    def cosines() -> Iterator[Pair]:
+        for cost, inside in pairs:
+            seen.append(inside)
+            yield Pair(cost * scale, inside)
+
+    shape = (rho.shape[0] * rho.shape[1], groups, rho.shape[2], height, width)
+    total = aggregate(trust(cosines()) if trust is not None else cosines(), shape, rho.device)
+    evidence = torch.stack(seen).mean(dim=0) if seen else total.evidence
+    return Volume(total.cost, evidence)
+
+
+class EdgeVolume(nn.Module):
+    """A cost volume of features of edges, joined with that of the photos (spec 2.7)."""
+
+    def __init__(self, groups: int, kind: Literal["sum", "convex"]) -> None:
+        """As many ``groups`` as the volume has that it is joined with."""
+        super().__init__()
+        self.groups = groups
+        self.features = EdgeFeatures(IN_GROUP * groups)
+        self.fuse = SumFusion(groups) if kind == "sum" else ConvexFusion(groups)
+
+    def forward(
+        self, volume: Volume, images: Tensor, weight: Tensor | None, rig: Rig, rho: Tensor
+    ) -> Volume:
+        """The joined volume at 1/4; photos (B, V, 3, H, W), the rest as for `Correlation`."""
+        edges = torch.unflatten(self.features(images.flatten(0, 1)), 1, (-1, IN_GROUP))
+        edges = F.normalize(edges, dim=2, eps=1e-3).flatten(1, 2)
+        edges = torch.unflatten(edges, 0, images.shape[:2])
+        other = correlate_views(edges, weight, rig, 4, rho, self.groups)
+        return volume._replace(similarity=self.fuse(volume.similarity, other.similarity))
 
 
 def windows(grey: Tensor) -> Tensor:

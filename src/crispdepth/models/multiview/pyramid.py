@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.config import MaskUse
+from crispdepth.models.multiview.gates import MaskLateral, SoftGate
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -37,9 +40,9 @@ class ResidualBlock(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """The CNN encoder (spec 1.4, with widths of its own)."""
+    """The CNN encoder (spec 1.4, with widths of its own), told of masks where it is to be."""
 
-    def __init__(self, widths: tuple[int, int, int]) -> None:
+    def __init__(self, widths: tuple[int, int, int], use: MaskUse) -> None:
         """``widths`` are the channels at 1/2, 1/4 and 1/8."""
         super().__init__()
         half, quarter, eighth = widths
@@ -58,10 +61,18 @@ class Pyramid(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        # These are made last: their first weights are not to be drawn anew.
+        self.lateral = nn.ModuleList(map(MaskLateral, widths if use.lateral else ()))
+        self.gates = nn.ModuleList(map(SoftGate, widths if use.gating else ()))
 
-    def forward(self, images: Tensor) -> Levels:
-        """Photos (N, 3, H, W) in [0, 1]; H and W are multiples of 8."""
+    def forward(self, images: Tensor, masks: Tensor | None) -> Levels:
+        """Photos (N, 3, H, W) and masks (N, 1, H, W) in [0, 1]; H and W are multiples of 8."""
         x = F.relu(F.instance_norm(self.stem((images - self.mean) / self.std)))
-        half = self.at_half(x)
-        quarter = self.at_quarter(half)
-        return Levels(half, quarter, self.at_eighth(quarter))
+        half = self._told(0, self.at_half(x), masks)
+        quarter = self._told(1, self.at_quarter(half), masks)
+        return Levels(half, quarter, self._told(2, self.at_eighth(quarter), masks))
+
+    def _told(self, level: int, x: Tensor, masks: Tensor | None) -> Tensor:
+        for parts in (self.lateral, self.gates):
+            x = parts[level](x, masks) if parts else x
+        return x

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.config import MaskAttention
+from crispdepth.ops.attention import HeadGroups, epipolar_object_mask, head_group_bias
+
 TEMPERATURE = 10_000.0
+"""Of the wave lengths of positions."""
+
+BLOCKED = -100.0
+"""What is added to the logit of a key that a query shall not see; finite, so that no row dies."""
 
 
 class Attention(nn.Module):
@@ -74,6 +81,16 @@ class Windows:
         maps = maps.permute(0, 3, 1, 4, 2, 5, 6).flatten(4, 5).flatten(2, 3)  # of b 2 2 v r c C
         return maps.roll(self.shift, (2, 3))
 
+    def between(self, pairs: Tensor) -> Tensor:
+        """What holds for pairs of tokens of two maps, (B, h w, h w), of windows: (B 4, n, n)."""
+        batch, (rows, columns) = len(pairs), self.shape
+        size = (2 * rows, 2 * columns)
+        pairs = self.cut(pairs.view(batch, 1, *size, -1))[:, 0]  # (B 4, n, h w)
+        pairs = torch.unflatten(pairs.transpose(1, 2), 1, size)[:, None]  # (B 4, 1, h, w, n)
+        own = torch.arange(len(pairs), device=pairs.device)
+        cut = torch.unflatten(self.cut(pairs)[:, 0], 0, (len(own), 4))  # (B 4, 4, n keys, n)
+        return cut[own, own % 4].transpose(1, 2)
+
     def apart(self, device: torch.device) -> Tensor | None:
         """(4, 1, n, n) bias that keeps apart what the shift brought together; None without it."""
         if self.shift == (0, 0):
@@ -85,15 +102,19 @@ class Windows:
         ]
         region = sides[0][:, None] * 2 + sides[1]
         region = self.cut((region + 0.0)[None, None, ..., None])[:, 0, :, 0]  # (4, n)
-        return torch.where(region[:, :, None] == region[:, None], 0.0, -100.0)[:, None]
+        return torch.where(region[:, :, None] == region[:, None], 0.0, BLOCKED)[:, None]
 
 
 class MultiviewTransformer(nn.Module):
     """Blocks of self attention and cross attention in windows."""
 
-    def __init__(self, channels: int, blocks: int, heads: int) -> None:
-        """Channels are a multiple of the heads."""
+    def __init__(
+        self, channels: int, blocks: int, heads: int, attention: MaskAttention = "none"
+    ) -> None:
+        """Channels are a multiple of the heads; masks steer the ``attention`` without weights."""
         super().__init__()
+        self.attention = attention
+        self.groups = HeadGroups.of(heads) if attention == "heads" else None
         self.own = nn.ModuleList(
             Attention(channels, heads, feeds_forward=False) for _ in range(blocks)
         )
@@ -101,8 +122,17 @@ class MultiviewTransformer(nn.Module):
             Attention(channels, heads, feeds_forward=True) for _ in range(blocks)
         )
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, V, C, h, w) to the same; h and w even. The order of the views does not matter."""
+    def forward(
+        self, maps: Tensor, masks: Tensor | None = None, epipolar: Tensor | None = None
+    ) -> Tensor:
+        """Maps that know those of the other views; the order of the views does not matter.
+
+        Args:
+            maps: (B, V, C, h, w), h and w even.
+            masks: (B, V, 1, h, w) in [0, 1]; None: ones.
+            epipolar: bool (B, V, V, h w, h w), the tokens of a view that tokens of another may
+                be seen at; needed by the attention of that name.
+        """
         x = maps.permute(0, 1, 3, 4, 2)
         size = (x.shape[2], x.shape[3])
         for number, (own, others) in enumerate(zip(self.own, self.others, strict=True)):
@@ -112,15 +142,59 @@ class MultiviewTransformer(nn.Module):
             if number == 0:
                 tokens = tokens + positions(windows.shape, tokens.shape[-1], x.device)
             batch, views = tokens.shape[:2]
+            known = None if masks is None else windows.cut(masks.movedim(2, -1))[..., 0]
             bias = None if apart is None else apart.repeat(batch // 4, 1, 1, 1)
-            tokens = torch.stack([own(one, one, bias) for one in tokens.unbind(1)], dim=1)
+            tokens = torch.stack(
+                [
+                    own(tokens[:, view], tokens[:, view], self._steered(bias, known, [view]))
+                    for view in range(views)
+                ],
+                dim=1,
+            )
             across = None if bias is None else bias.repeat(1, 1, 1, views - 1)
             found = []
             for view in range(views):
-                rest = torch.cat((tokens[:, :view], tokens[:, view + 1 :]), dim=1).flatten(1, 2)
-                found.append(others(tokens[:, view], rest, across))
+                rest = [other for other in range(views) if other != view]
+                steered = self._steered(across, known, rest)
+                if self.attention == "epipolar" and epipolar is not None and rest:
+                    steered = self._along_lines(steered, windows, epipolar, known, view, rest)
+                found.append(others(tokens[:, view], tokens[:, rest].flatten(1, 2), steered))
             x = windows.join(torch.stack(found, dim=1))
         return x.permute(0, 1, 4, 2, 3)
+
+    def _steered(
+        self, bias: Tensor | None, known: Tensor | None, views: list[int]
+    ) -> Tensor | None:
+        """The bias for keys of these views, with that of the groups of heads (2.10 b)."""
+        if self.groups is None or known is None or not views:
+            return bias
+        groups = head_group_bias(known[:, views].flatten(1), self.groups)
+        return groups if bias is None else bias + groups
+
+    def _along_lines(
+        self,
+        bias: Tensor | None,
+        windows: "Windows",
+        epipolar: Tensor,
+        known: Tensor | None,
+        view: int,
+        rest: list[int],
+    ) -> Tensor | None:
+        """The bias that leaves tokens of the object what may show the same point of it (2.11).
+
+        Where the object is everywhere there is no object to tell: views without masks attend as
+        if there were none.
+        """
+        if known is None:
+            return bias
+        lines = torch.cat([windows.between(epipolar[:, view, other]) for other in rest], dim=-1)
+        inside = known[:, rest].flatten(1)[:, None] > 0.5  # (b 4, 1, m)
+        allowed = epipolar_object_mask(lines, inside).allowed
+        # Tokens beside the object, and those that would be left with nothing, look everywhere.
+        told = (known[:, view] > 0.5) & ~(known[:, view] == 1).all(dim=1, keepdim=True)
+        free = ~told[..., None] | ~allowed.any(dim=-1, keepdim=True)
+        shut = torch.where(allowed | free, 0.0, BLOCKED)[:, None]
+        return shut if bias is None else bias + shut
 
 
 def positions(size: tuple[int, int], channels: int, device: torch.device) -> Tensor:

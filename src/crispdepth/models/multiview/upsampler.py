@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.config import MaskUse
+from crispdepth.models.multiview.gates import MaskAttentionGate
 from crispdepth.models.multiview.layers import zeroed
 
 MASK_GUIDE = 6.0
@@ -68,7 +70,7 @@ class Guide(nn.Module):
 class Residual(nn.Module):
     """A correction of depth at full size, fused from coarse to fine as in DPT (spec 1.9)."""
 
-    def __init__(self, widths: tuple[int, int, int], features: int) -> None:
+    def __init__(self, widths: tuple[int, int, int], features: int, use: MaskUse) -> None:
         """``widths`` are the channels at 1/2, 1/4 and 1/8, each with the depth found there."""
         super().__init__()
         half, quarter, eighth = widths
@@ -79,13 +81,25 @@ class Residual(nn.Module):
         self.fuse_half = nn.Conv2d(features, features, 3, padding=1)
         self.head = nn.Conv2d(features, features, 3, padding=1)
         self.leave = zeroed(nn.Conv2d(features, 4, 3, padding=1))
+        self.gates = nn.ModuleList(
+            MaskAttentionGate(features, features) for _ in range(2 * use.skip_gates)
+        )
 
-    def forward(self, half: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps to the correction (N, 1, H, W), and features (N, features, H / 2, W / 2)."""
+    def forward(
+        self, half: Tensor, quarter: Tensor, eighth: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The correction (N, 1, H, W), and features (N, features, H / 2, W / 2).
+
+        Args:
+            half, quarter, eighth: maps, the first two with the depth found there.
+            mask: (N, 1, H, W) of the reference in [0, 1]; None: ones.
+        """
         x = F.interpolate(self.at_eighth(eighth), scale_factor=2, mode="bilinear")
-        x = F.relu(x + self.at_quarter(quarter))
+        skip = self.at_quarter(quarter)
+        x = F.relu(x + (self.gates[0](skip, mask, x) if self.gates else skip))
         x = F.relu(x + self.fuse_quarter(x))
         x = F.interpolate(x, scale_factor=2, mode="bilinear")
-        x = F.relu(x + self.at_half(half))
+        skip = self.at_half(half)
+        x = F.relu(x + (self.gates[1](skip, mask, x) if self.gates else skip))
         x = F.relu(x + self.fuse_half(x))
         return F.pixel_shuffle(self.leave(F.relu(self.head(x))), 2), x
