@@ -24,6 +24,9 @@ from crispdepth.types import Size
 LEAST = 0.05
 """Weight of what lies beside every mask, against 1 inside: less evidence, not none (spec 2.2)."""
 
+ROUNDING = 1e-4
+"""How far beyond [0, 1] the values of a resized mask may lie."""
+
 ConfidenceForm = Literal["area", "sigmoid", "distance"]
 
 
@@ -72,11 +75,12 @@ def mask_confidence(
         ValueError: values beyond [0, 1].
     """
     mask = mask.float()
-    if mask.numel() and not (mask.amin() >= 0 and mask.amax() <= 1):
+    if mask.numel() and not (mask.amin() >= -ROUNDING and mask.amax() <= 1 + ROUNDING):
         raise ValueError(
             f"A mask lies in [0, 1], got {float(mask.amin()):g} to {float(mask.amax()):g}; "
             "divide an 8-bit mask by 255."
         )
+    mask = mask.clamp(0, 1)
     if form == "distance":
         maps = mask.detach().cpu().numpy().reshape(-1, *mask.shape[-2:])
         risen = np.stack([depth_inside(each, float(temperature)) for each in maps])
