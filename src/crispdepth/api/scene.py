@@ -263,7 +263,7 @@ def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
     points = None if scene.points is None else key_of(scene.points.points)
     seen = (scene.source_from_world, scene.unit, scene.bounds, points, reader)
     source = key_of(__version__, fingerprint(sorted(paths)), views, cameras, seen)
-    how = "given" if result.given else asdict(MultiviewConfig(quality=config.quality))
+    how = "given" if result.given else _matching_facts(config)
     depth = key_of(source, how)
     fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
     return {
@@ -271,6 +271,20 @@ def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
         "mesh": key_of(depth, fuse),
         "splats": key_of(depth, SPLATS[config.quality], config.seed),
     }
+
+
+def _matching_facts(config: ReconstructConfig) -> dict[str, object]:
+    """What decides depths that are matched.
+
+    Raises:
+        OSError, ValueError: the weights of the network are not there or not understood.
+    """
+    facts: dict[str, object] = asdict(MultiviewConfig(quality=config.quality))
+    if config.method == "multiview":
+        from crispdepth.models.weights import read_config
+
+        facts["weights"] = read_config(config.weights)["sha256"]
+    return facts
 
 
 def _fusing(result: Reconstruction) -> FuseConfig:
@@ -295,15 +309,22 @@ def _make_depths(
         return
     import torch
 
+    from crispdepth.models.weights import load_multiview
     from crispdepth.tasks.multiview import estimate_depths
 
+    config = result.config
+    network = load_multiview(config.weights) if config.method == "multiview" else None
     with stages.begin("depth", key, OUTPUTS["depth"]):
         missing = [i for i, name in enumerate(scene.names) if not has_view_depth(folder, name)]
         watch.say(f"depth of {len(missing)} of {len(scene)} views")
-        matching = MultiviewConfig(quality=result.config.quality)
         with watch.progress(len(missing)) as advance:
             depths = estimate_depths(
-                scene, matching, indices=missing, device=torch.device(device), note=watch.say
+                scene,
+                MultiviewConfig(quality=config.quality),
+                indices=missing,
+                network=network,
+                device=torch.device(device),
+                note=watch.say,
             )
             for index, depth in depths:
                 write_view_depth(folder, scene.names[index], depth)

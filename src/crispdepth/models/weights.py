@@ -1,19 +1,27 @@
 """Weights on disk: found by name, checked, loaded strictly, never unpickled.
 
-A folder of weights holds ``model.onnx`` (for onnxruntime), ``model.safetensors`` (for torch) and
-``config.json``, which says what they are: the preset, its architecture, the checksums of both
-files. `crispdepth.models.layered.export.write_weights` makes such a folder. Finding and checking
-need no torch.
+A folder of weights holds ``model.safetensors`` (for torch), for layered refinement also
+``model.onnx`` (for onnxruntime), and ``config.json``, which says what they are: the preset, its
+architecture, the checksums of the files. `crispdepth.training.export` makes such folders. Finding
+and checking need no torch.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from torch import nn
+
     from crispdepth.models.layered.network import LayeredNet
+    from crispdepth.models.multiview.network import MultiviewNetwork
+
+    Model = TypeVar("Model", bound=nn.Module)
+    Build = Callable[[str], Model]
 
 CONFIG = "config.json"
 ONNX = "model.onnx"
@@ -21,6 +29,9 @@ SAFETENSORS = "model.safetensors"
 
 DEFAULT = "layered-small"
 """The shipped weights that layered refinement uses."""
+
+DEFAULT_MULTIVIEW = "multiview-small"
+"""The shipped weights that depth from several views uses."""
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
@@ -75,23 +86,44 @@ def load_model(name_or_path: str | Path) -> "LayeredNet":
         ImportError: torch or safetensors is not installed.
     """
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         from crispdepth.models.presets import LAYERED, build
     except ImportError as error:
-        raise ImportError(
-            f'Loading a network needs {error.name}: pip install "crispdepth[torch]"'
-        ) from error
+        raise _needs(error) from error
+    return _load(name_or_path, LAYERED, build)
 
+
+def load_multiview(name_or_path: str | Path = DEFAULT_MULTIVIEW) -> "MultiviewNetwork":
+    """The multi-view network with its weights; see `load_model`."""
+    try:
+        from crispdepth.models.presets import MULTIVIEW, build_multiview
+    except ImportError as error:
+        raise _needs(error) from error
+    return _load(name_or_path, MULTIVIEW, build_multiview)
+
+
+def _load(
+    name_or_path: str | Path, presets: "Mapping[str, DataclassInstance]", build: "Build[Model]"
+) -> "Model":
+    """The network of a preset with its weights, as `load_model` says."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise _needs(error) from error
     folder = find(name_or_path)
     config = _read_config(folder)
-    model = build(config["preset"])
+    preset = config["preset"]
+    if preset not in presets:
+        raise ValueError(
+            f"The weights in {folder} are of the preset {preset!r}, which is not one of "
+            f"{', '.join(presets)}; choose weights for this task."
+        )
+    model = build(preset)
     # JSON has no tuples: both sides go through it.
-    architecture = json.loads(json.dumps(asdict(LAYERED[config["preset"]])))
+    architecture = json.loads(json.dumps(asdict(presets[preset])))
     if config["architecture"] != architecture:
         raise ValueError(
-            f"The weights in {folder} are for another version of the preset {config['preset']!r}: "
+            f"The weights in {folder} are for another version of the preset {preset!r}: "
             f"{config['architecture']} instead of {architecture}. Take weights that were exported "
             "with this version of crispdepth, or export them again."
         )
@@ -101,9 +133,13 @@ def load_model(name_or_path: str | Path) -> "LayeredNet":
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{folder / SAFETENSORS} does not hold exactly the weights of the preset "
-            f"{config['preset']!r}: {' '.join(str(error).split())} Export them again."
+            f"{preset!r}: {' '.join(str(error).split())} Export them again."
         ) from error
     return model.eval()
+
+
+def _needs(error: ImportError) -> ImportError:
+    return ImportError(f'Loading a network needs {error.name}: pip install "crispdepth[torch]"')
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Depth of every view of a posed scene, by classical matching: the untrained baseline.
+"""Depth of every view of a posed scene, by classical matching or by the multi-view network.
 
-Each view is swept with planes against the views that see the same from a good angle, aggregated
-semi-globally without crossing the borders of masks, refined at full resolution, and kept where the
-depths of other views agree.
+Each view is matched with the views that see the same from a good angle, and its depth is kept where
+the depths of other views agree. Classically it is swept with planes, aggregated semi-globally
+without crossing the borders of masks and refined at full resolution: the untrained baseline.
 """
 
 from collections import Counter, OrderedDict
@@ -25,6 +25,7 @@ from crispdepth.geometry.bounds import (
 )
 from crispdepth.geometry.view_selection import disparity_range, select_sources
 from crispdepth.geometry.warp import inverse_depth_planes, transfer
+from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.ops.fill import pull_push
 from crispdepth.ops.mask_contract import Evidence, depth_inside, evidence
 from crispdepth.ops.plane_sweep import (
@@ -39,6 +40,7 @@ from crispdepth.ops.plane_sweep import (
 from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
+from crispdepth.tasks.multiview_network import Sighting, predict
 from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, View, ViewDepth
 
 _SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
@@ -59,7 +61,8 @@ class _Photo(NamedTuple):
     """A view at working size."""
 
     camera: Camera
-    rgb: NDArray[np.uint8]  # (h, w, 3)
+    seen: NDArray[np.uint8]  # (h, w, 3)
+    rgb: NDArray[np.uint8]  # (h, w, 3), continued beyond its mask
     grey: Float32Map  # (h, w) in [0, 1]
     evidence: Evidence
 
@@ -78,6 +81,7 @@ def estimate_depths(
     config: MultiviewConfig = MultiviewConfig(),  # noqa: B008  (frozen)
     *,
     indices: Sequence[int] | None = None,
+    network: MultiviewNetwork | None = None,
     device: torch.device | None = None,
     note: Callable[[str], object] = lambda line: None,
 ) -> Iterator[tuple[int, ViewDepth]]:
@@ -92,6 +96,7 @@ def estimate_depths(
         scene: posed views.
         config: see there.
         indices: views that are wanted, ascending; None: all.
+        network: what finds the depth of a view, in evaluation mode; None: classical matching.
         device: where to compute; None: the CPU.
         note: called with sentences about what the user should know.
 
@@ -109,9 +114,9 @@ def estimate_depths(
             f"All {len(scene)} cameras are in one place: without a baseline nothing tells depth. "
             "Check the poses, or give photos from different places."
         )
-    return _Matcher(scene, config, device or torch.device("cpu"), note).run(
-        range(len(scene)) if indices is None else indices
-    )
+    device = device or torch.device("cpu")
+    matcher = _Matcher(scene, config, network and network.to(device), device, note)
+    return matcher.run(range(len(scene)) if indices is None else indices)
 
 
 class _Matcher:
@@ -121,10 +126,12 @@ class _Matcher:
         self,
         scene: Scene,
         config: MultiviewConfig,
+        network: MultiviewNetwork | None,
         device: torch.device,
         note: Callable[[str], object],
     ) -> None:
-        self._scene, self._config, self._device, self._note = scene, config, device, note
+        self._scene, self._config, self._network = scene, config, network
+        self._device, self._note = device, note
         self._photos: OrderedDict[tuple[int, Size], _Photo] = OrderedDict()
         self._silhouettes: dict[int, Float32Map | None] = {}
         self._estimates: dict[int, _Estimate] = {}
@@ -223,6 +230,8 @@ class _Matcher:
         if not chosen or (weight is not None and weight.max() < 0.5):
             nothing = np.zeros(full, np.float32)
             return _Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
+        if self._network is not None:
+            return self._predict(photo, chosen, near, far)
         small = self._photo(index, sizes[0])
         inverse, confidence, step = self._sweep(small, chosen, near, far)
         for size in sizes[1:]:
@@ -235,11 +244,17 @@ class _Matcher:
             step /= 2
             inverse, agreement = self._refine(small, chosen, inverse, step)
             confidence = confidence * agreement
-        inverse = inverse.clip(1 / far, 1 / near)
-        if small.evidence.weight is not None:
-            confidence = confidence * depth_inside(small.evidence.weight, _MASK_SOFTNESS)
-            confidence = np.where(small.evidence.weight >= 0.5, confidence, 0)
-        return _Estimate(small.camera, inverse, confidence.astype(np.float32), chosen)
+        return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
+
+    def _predict(
+        self, photo: _Photo, chosen: tuple[int, ...], near: float, far: float
+    ) -> _Estimate:
+        """Depth of one view by the network."""
+        assert self._network is not None
+        photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
+        sightings = [Sighting(each.camera, each.seen, each.evidence.weight) for each in photos]
+        inverse, probability = predict(self._network, sightings, near, far, self._device)
+        return _estimate(photo, inverse, probability, chosen)
 
     def _sweep(
         self, photo: _Photo, chosen: Sequence[int], near: float, far: float
@@ -335,13 +350,25 @@ def _prepare(view: View, size: Size) -> _Photo:
     """A view at working size."""
     assert view.camera is not None  # a scene's views have one
     image = view.image if view.image.dtype == np.uint8 else (view.image >> 8).astype(np.uint8)
-    rgb, meaning = shrink(image, size), evidence(view.masks, size)
+    seen, meaning = shrink(image, size), evidence(view.masks, size)
+    rgb = seen
     if meaning.weight is not None and meaning.weight.any():
         # Interpolation at the border of the mask must not see what is beside it.
         filled = pull_push(rgb.astype(np.float32), (meaning.weight > 0).astype(np.float32))
         rgb = np.rint(filled).clip(0, 255).astype(np.uint8)
     grey = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
-    return _Photo(view.camera.resized(size), rgb, grey, meaning)
+    return _Photo(view.camera.resized(size), seen, rgb, grey, meaning)
+
+
+def _estimate(
+    photo: _Photo, inverse: Float32Map, confidence: Float32Map, sources: tuple[int, ...]
+) -> _Estimate:
+    """An estimate that says nothing beside the mask, and little at its border."""
+    weight = photo.evidence.weight
+    if weight is not None:
+        confidence = confidence * depth_inside(weight, _MASK_SOFTNESS)
+        confidence = np.where(weight >= 0.5, confidence, 0)
+    return _Estimate(photo.camera, inverse, confidence.astype(np.float32), sources)
 
 
 def _cost(agreement: Agreement) -> Tensor:
@@ -364,7 +391,8 @@ def _crop(photo: _Photo) -> tuple[_Photo, tuple[slice, slice]]:
     camera = replace(photo.camera, K=shift @ photo.camera.K, size=(bottom - top, right - left))
     inside = photo.evidence.inside
     cut = Evidence(weight[region], None if inside is None else inside[region])
-    return _Photo(camera, photo.rgb[region], photo.grey[region], cut), region
+    seen, rgb, grey = photo.seen[region], photo.rgb[region], photo.grey[region]
+    return _Photo(camera, seen, rgb, grey, cut), region
 
 
 def _disagreement(

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from crispdepth.tasks.multiview_config import Quality
 
 What = Literal["depth", "mesh", "splats"]
-Method = Literal["auto", "classical", "given"]
+Method = Literal["auto", "classical", "multiview", "given"]
 
 
 class SplatBudget(NamedTuple):
@@ -31,9 +31,13 @@ MOST_FITTED = 64
 class ReconstructConfig:
     """How a scene is reconstructed."""
 
-    # Where depth comes from: matching the photos, or the depth that the scene's views hold. auto:
-    # theirs if all of them hold some, as those of depth cameras do.
+    # Where depth comes from: matching the photos, classically or by the multi-view network, or the
+    # depth that the scene's views hold. auto: theirs if all of them hold some, as those of depth
+    # cameras do, else classical.
     method: Method = "auto"
+
+    # Weights of the multi-view network: the shipped ones, or a folder of exported ones.
+    weights: str = "multiview-small"
 
     # How large the maps, how small the voxels, and how long the Gaussians are fitted.
     quality: Quality = "normal"

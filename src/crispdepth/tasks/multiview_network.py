@@ -1,0 +1,151 @@
+"""Depth of a view by the multi-view network: photos, cameras and masks to tensors and back."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crispdepth.models.multiview.network import STRIDE, MultiviewNetwork
+from crispdepth.types import Camera, Float32Map, Size
+
+MARGIN = 12
+"""Pixels about a mask that the network sees of the photo."""
+
+
+class Sighting(NamedTuple):
+    """A photo at working size."""
+
+    camera: Camera
+    rgb: NDArray[np.uint8]  # (h, w, 3)
+    weight: Float32Map | None  # (h, w) in [0, 1]: how much a pixel may say; None: all are evidence
+
+
+class Predicted(NamedTuple):
+    """Depth of a reference."""
+
+    inverse: Float32Map  # (h, w), > 0
+    probability: Float32Map  # (h, w) in [0, 1]; 0 where no source shows what is there
+
+
+@torch.inference_mode()
+def predict(
+    network: MultiviewNetwork,
+    photos: Sequence[Sighting],
+    near: float,
+    far: float,
+    device: torch.device,
+) -> Predicted:
+    """Depth of the first photo, matched with the others.
+
+    Args:
+        network: in evaluation mode, on ``device``.
+        photos: the reference, then its sources; of about the same detail.
+        near, far: the range of depth, in the unit of the cameras.
+        device: where to compute.
+    """
+    masked = any(photo.weight is not None for photo in photos)
+    shown, region = _cut_to_masks(photos) if masked else (_of_one_size(photos), None)
+    images = np.stack([photo.rgb for photo in shown]).transpose(0, 3, 1, 2)
+    weights = [photo.weight for photo in shown if photo.weight is not None]
+    views = len(shown)
+    prediction = network(
+        _tensor(images, device) / 255,
+        _tensor(np.stack([photo.camera.K for photo in shown]), device),
+        _tensor(np.stack([photo.camera.cam_from_world for photo in shown]), device),
+        torch.full((1, views), near, device=device),
+        torch.full((1, views), far, device=device),
+        _tensor(np.stack(weights)[:, None], device) if masked else None,
+        references=1,
+    )
+    inverse, probability, evidence = (
+        part[0, 0].float().cpu().numpy()
+        for part in (prediction.inverse_depth, prediction.probability, prediction.evidence)
+    )
+    full = inverse.shape[1], inverse.shape[0]
+    probability = cv2.resize(probability, full, interpolation=cv2.INTER_LINEAR)
+    seen = cv2.resize(evidence, full, interpolation=cv2.INTER_NEAREST) > 0
+    found = inverse, (probability * seen).clip(0, 1)
+    height, width = size = photos[0].camera.size
+    if region is None:
+        return Predicted(
+            *(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST) for part in found)
+        )
+    whole = np.full(size, 1 / far, np.float32), np.zeros(size, np.float32)
+    (top, left), (rows, columns) = region, inverse.shape
+    there = slice(max(top, 0), top + rows), slice(max(left, 0), left + columns)
+    for target, part in zip(whole, found, strict=True):
+        cut = target[there]
+        cut[:] = part[max(-top, 0) :, max(-left, 0) :][: cut.shape[0], : cut.shape[1]]
+    return Predicted(*whole)
+
+
+def _of_one_size(photos: Sequence[Sighting]) -> list[Sighting]:
+    """Photos in the size of the first, rounded to what the network takes; each keeps its view."""
+    height, width = size = _sides(photos[0].camera.size, round)
+    shown = []
+    for photo in photos:
+        if photo.camera.size != size:
+            rgb = cv2.resize(photo.rgb, (width, height), interpolation=cv2.INTER_AREA)
+            photo = Sighting(_stretched(photo.camera, size), rgb.astype(np.uint8), None)
+        shown.append(photo)
+    return shown
+
+
+def _cut_to_masks(photos: Sequence[Sighting]) -> tuple[list[Sighting], tuple[int, int]]:
+    """Windows of one size about what the masks keep, and where that of the first begins.
+
+    Beyond a frame the photo is continued, and its mask is 0.
+    """
+    boxes = [_box(photo) for photo in photos]
+    needed = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    height, width = _sides(needed, np.ceil)
+    shown, corners = [], []
+    for photo, (top, left, rows, columns) in zip(photos, boxes, strict=True):
+        top, left = top - (height - rows) // 2, left - (width - columns) // 2
+        frame_height, frame_width = photo.camera.size
+        weight = np.ones(photo.camera.size, np.float32) if photo.weight is None else photo.weight
+        y = np.arange(top, top + height).clip(0, frame_height - 1)
+        x = np.arange(left, left + width).clip(0, frame_width - 1)
+        inside = np.zeros((height, width), np.float32)
+        kept = (
+            slice(max(-top, 0), frame_height - top),
+            slice(max(-left, 0), frame_width - left),
+        )
+        inside[kept] = weight[np.ix_(y, x)][kept]
+        shift = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
+        camera = replace(photo.camera, K=shift @ photo.camera.K, size=(height, width))
+        shown.append(Sighting(camera, photo.rgb[np.ix_(y, x)], inside))
+        corners.append((top, left))
+    return shown, corners[0]
+
+
+def _box(photo: Sighting) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of what is evidence with a margin, within the frame."""
+    weight, (height, width) = photo.weight, photo.camera.size
+    if weight is None or not weight.any():
+        return 0, 0, height, width
+    left, top, columns, rows = cv2.boundingRect((weight > 0).astype(np.uint8))
+    first = max(top - MARGIN, 0), max(left - MARGIN, 0)
+    last = min(top + rows + MARGIN, height), min(left + columns + MARGIN, width)
+    return *first, last[0] - first[0], last[1] - first[1]
+
+
+def _sides(size: tuple[int, int], rounding: Any) -> Size:
+    """Height and width as multiples of the network's stride."""
+    height, width = (STRIDE * max(int(rounding(side / STRIDE)), 2) for side in size)
+    return height, width
+
+
+def _stretched(camera: Camera, size: Size) -> Camera:
+    """The same view in pixels of another shape."""
+    scale = np.array([size[1] / camera.size[1], size[0] / camera.size[0], 1.0])
+    return replace(camera, K=scale[:, None] * camera.K, size=size)
+
+
+def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:
+    return torch.as_tensor(values.astype(np.float32), device=device)[None]
