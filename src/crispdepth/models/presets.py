@@ -6,6 +6,8 @@ from itertools import accumulate
 from crispdepth.models.layered.decoder import Decoder, Head, SubpixelHead
 from crispdepth.models.layered.mit import MitLevel
 from crispdepth.models.layered.network import DetailEncoder, LayeredNet, LowLevelEncoder
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.network import MultiviewNetwork
 
 STRIDES = (4, 2, 2, 2)
 HEADS = (1, 2, 5, 8)
@@ -49,6 +51,19 @@ LAYERED = {
     "small-unanchored": replace(_SMALL, anchored=False),
     "small-low-level": replace(_SMALL, detail=0),
 }
+
+MULTIVIEW = {"multiview-small": MultiviewNetworkConfig()}
+
+
+def build_multiview(name: str) -> MultiviewNetwork:
+    """A multi-view network with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: there is no preset of that name.
+    """
+    if name not in MULTIVIEW:
+        raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(MULTIVIEW)}.")
+    return MultiviewNetwork(MULTIVIEW[name])
 
 
 def build(name: str) -> LayeredNet:

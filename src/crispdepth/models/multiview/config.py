@@ -1,0 +1,104 @@
+"""The numbers and switches of the multi-view network; imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+MaskAttention = Literal["none", "heads", "epipolar"]
+EdgeVolume = Literal["none", "sum", "convex"]
+Monocular = Literal["none", "vit"]
+
+
+@dataclass(frozen=True)
+class MaskUse:
+    """Where the network knows the masks. With all of it off it does not.
+
+    Sections are those of the specification of mask-guided multi-view depth.
+    """
+
+    sources: bool = True
+    """Pixels of the sources count by their masks in the cost volumes (2.1, 2.2)."""
+
+    guide: bool = True
+    """Depth may jump at the border of the mask, and only there, when it is upsampled (2.15)."""
+
+    lateral: bool = True
+    """Features of the mask and its border are added to those of the photo at each level."""
+
+    regulariser: bool = True
+    """The U-Net on the cost volume sees the mask of the reference."""
+
+    gating: bool = False
+    """Features beside the object are damped (2.14)."""
+
+    skip_gates: bool = False
+    """Gates in the skips of the U-Net and of the decoder (2.16)."""
+
+    attention: MaskAttention = "none"
+    """heads: groups of heads look at the object, beside it, and everywhere (2.10 b); epipolar:
+    tokens of the object look along epipolar lines, at the object (2.11)."""
+
+    separable: bool = False
+    """Attention over channels inside, beside and everywhere, at 1/8 (2.10 a)."""
+
+
+NO_MASKS = MaskUse(sources=False, guide=False, lateral=False, regulariser=False)
+
+
+@dataclass(frozen=True)
+class MultiviewNetworkConfig:
+    """The numbers of a `MultiviewNetwork`."""
+
+    widths: tuple[int, int, int] = (24, 48, 96)
+    """Channels of the pyramid at 1/2, 1/4 and 1/8."""
+
+    attention_blocks: int = 2
+    """Blocks of self and cross attention at 1/8, every second one with shifted windows."""
+
+    heads: int = 8
+    """Heads of the attention."""
+
+    planes: tuple[int, int] = (48, 12)
+    """Inverse depths swept at 1/4, between near and far, and at 1/2, around the coarse answer; 0
+    of these: there is no finer sweep."""
+
+    reach: float = 2.0
+    """How far the fine planes reach to either side, in steps of the coarse ones."""
+
+    matching: tuple[int, int] = (16, 8)
+    """Learned channels that are correlated at 1/4 and at 1/2, multiples of 4."""
+
+    filter_width: int = 8
+    """Channels of the filter that all planes of a cost volume share."""
+
+    unet_width: int = 64
+    """Channels of the U-Net on the coarse cost volume."""
+
+    features: int = 24
+    """Channels of the decoder at 1/2 that the upsampler works with."""
+
+    peak: int = 2
+    """Planes to either side of the best one that the expectation of depth is taken over, so that
+    it never lies between two surfaces; 0: over all."""
+
+    view_weights: bool = True
+    """Each pixel of a source has a learned weight (2.4)."""
+
+    uncertainty: bool = False
+    """A source counts less where it is not sure of any plane (2.3)."""
+
+    competing: bool = False
+    """The weights of the sources are a softmax over them, with a learned temperature (2.5)."""
+
+    epipolar_transformer: bool = False
+    """A source counts more at the planes where it agrees (2.6)."""
+
+    edge_volume: EdgeVolume = "none"
+    """A second cost volume, of features of edges, is joined with the first (2.7)."""
+
+    patch_blend: bool = False
+    """Where a pixel is not sure, the costs of its window on its side of the mask count (2.8)."""
+
+    monocular: Monocular = "none"
+    """Features of each photo alone, by a transformer, join those of the pyramid (1.8)."""
+
+    masks: MaskUse = field(default_factory=MaskUse)

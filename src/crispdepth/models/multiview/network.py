@@ -1,0 +1,271 @@
+"""Posed photos, with soft masks or without, to the depth of each.
+
+A plane-sweep network in the manner of DepthSplat (Xu et al., CVPR 2025), small enough for a CPU:
+features of each view, attention between the views, correlations along planes of equal inverse
+depth, a filter that all planes share and a U-Net that knows the photo, then a finer sweep around
+the answer and upsampling. Masks say which source pixels are evidence, which planes are worth
+looking at, and where depth may jump; ones everywhere are the same as no masks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crispdepth.models.multiview.config import MaskUse, MultiviewNetworkConfig
+from crispdepth.models.multiview.cost import (
+    Correlation,
+    EdgeVolume,
+    PlaneFilter,
+    Rig,
+    Volume,
+    expectation,
+)
+from crispdepth.models.multiview.dynamic_cost import DynamicCost
+from crispdepth.models.multiview.pyramid import Levels, Pyramid
+from crispdepth.models.multiview.regulariser import Regulariser
+from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
+from crispdepth.models.multiview.transformer import MultiviewTransformer
+from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
+from crispdepth.ops.attention import epipolar_mask, token_centres
+from crispdepth.ops.cost_volume import inverse_depth_candidates, mask_confidence
+
+STRIDE = 16
+"""Heights and widths of the photos are multiples of this."""
+
+
+class MultiviewPrediction(NamedTuple):
+    """What the network says of the first R views; inverse depths in 1 / the unit of the poses."""
+
+    inverse_depth: Tensor  # (B, R, H, W), between 1 / far and 1 / near
+    coarse: tuple[Tensor, Tensor]  # (B, R, H / 4, W / 4) and (B, R, H / 2, W / 2)
+    logits: Tensor  # (B, R, D, H / 4, W / 4) of the coarse planes, 1 / far to 1 / near
+    probability: Tensor  # (B, R, H / 2, W / 2) in (0, 1]: of the planes about the answer
+    evidence: Tensor  # (B, R, H / 4, W / 4) in [0, 1]: what share of the sources sees the answer
+
+
+class MultiviewNetwork(nn.Module):
+    """Depth of posed views that see the same."""
+
+    def __init__(self, config: MultiviewNetworkConfig) -> None:
+        """A network with fresh weights."""
+        super().__init__()
+        self.config = config
+        use = config.masks
+        half, quarter, eighth = config.widths
+        self.pyramid = Pyramid(config.widths, use)
+        self.transformer = MultiviewTransformer(
+            eighth, config.attention_blocks, config.heads, use.attention
+        )
+        self.merge_quarter = nn.Conv2d(quarter + eighth, quarter, 3, padding=1)
+        self.merge_half = nn.Conv2d(half + quarter, half, 3, padding=1)
+        self.correlate_quarter = Correlation(quarter, config.matching[0], config)
+        self.filter_quarter = PlaneFilter(self.correlate_quarter.groups, config.filter_width)
+        self.regulariser = Regulariser(config.planes[0], quarter + eighth, config.unet_width, use)
+        self.guide_half = Guide(half)
+        self.guide_full = Guide(3)
+        self.residual = Residual(config.widths, config.features, use)
+        if config.planes[1]:
+            self.correlate_half = Correlation(half, config.matching[1], config)
+            self.filter_half = PlaneFilter(self.correlate_half.groups, config.filter_width)
+        self.edges: EdgeVolume | None = None
+        if config.edge_volume != "none":
+            self.edges = EdgeVolume(self.correlate_quarter.groups, config.edge_volume)
+        self.blend = DynamicCost() if config.patch_blend else None
+        self.separable: MaskedSeparableAttention | None = None
+        if use.separable:
+            self.separable = MaskedSeparableAttention(eighth, config.heads)
+
+    def forward(
+        self,
+        images: Tensor,
+        K: Tensor,
+        cam_from_world: Tensor,
+        near: Tensor,
+        far: Tensor,
+        masks: Tensor | None = None,
+        references: int | None = None,
+    ) -> MultiviewPrediction:
+        """Depth of the first views, each matched with all others.
+
+        Args:
+            images: (B, V, 3, H, W) in [0, 1], V >= 1; H and W multiples of `STRIDE`.
+            K: (B, V, 3, 3), pixels, the centre of the top-left one at (0.5, 0.5).
+            cam_from_world: (B, V, 4, 4), OpenCV axes.
+            near, far: (B, V), the range of each view's depth in the unit of the poses.
+            masks: (B, V, 1, H, W) in [0, 1], 1 = evidence; a view of ones is unknown. None: ones.
+            references: how many views; None: all.
+
+        Raises:
+            ValueError: the size does not fit.
+        """
+        batch, views, _, height, width = images.shape
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(
+                f"Height and width must be multiples of {STRIDE}, got {height} x {width}."
+            )
+        count = views if references is None else references
+        shape = (batch, count)
+        rig = Rig(K, cam_from_world, near, far)
+        told = _Told.of(masks, self.config.masks, count)
+        maps = self._features(images, rig, told)
+        first = Levels(
+            *(torch.unflatten(x, 0, (batch, views))[:, :count].flatten(0, 1) for x in maps)
+        )
+        planes = inverse_depth_candidates(near, far, self.config.planes[0])[:, :count]
+        rho = planes.flatten(0, 1)[..., None, None]
+        low, high, step = rho[:, :1], rho[:, -1:], (rho[:, 1] - rho[:, 0])[:, None]
+        logits, evidence = self._sweep(images, maps, first, rig, told, planes)
+        coarse, sure = expectation(logits, rho, self.config.peak)
+        coarse, sure = coarse[:, None], sure[:, None]
+
+        guides = self.guide_half(first.half, told.at(2, told.guide))
+        both = guided_double(torch.cat((coarse, sure), dim=1), *guides)
+        fine, sure = both[:, :1], both[:, 1:]
+        if self.config.planes[1]:
+            fine = self._refine(images, maps, rig, told, fine, step, shape)
+
+        guides = self.guide_full(images[:, :count].flatten(0, 1), told.guide)
+        full = guided_double(fine, *guides)
+        change, _ = self.residual(
+            torch.cat((first.half, (fine - low) / (high - low)), dim=1),
+            torch.cat((first.quarter, (coarse - low) / (high - low)), dim=1),
+            first.eighth,
+            told.own,
+        )
+        # At most a coarse step: where a correction left the range it would have no gradient back.
+        full = (full + step * torch.tanh(change)).clamp(low, high)
+        return MultiviewPrediction(
+            torch.unflatten(full[:, 0], 0, shape),
+            (torch.unflatten(coarse[:, 0], 0, shape), torch.unflatten(fine[:, 0], 0, shape)),
+            torch.unflatten(logits, 0, shape),
+            torch.unflatten(sure[:, 0], 0, shape),
+            torch.unflatten(evidence, 0, shape),
+        )
+
+    def _features(self, images: Tensor, rig: Rig, told: "_Told") -> Levels:
+        """Features (B V, C, h, w) that know the other views, and all coarser levels."""
+        batch, views, _, height, width = images.shape
+        use = self.config.masks
+        own = self.pyramid(images.flatten(0, 1), told.all_views)
+        eighth = own.eighth
+        if self.separable is not None:
+            eighth = self.separable(eighth, told.all_views)
+        tokens = None
+        if told.masks is not None and use.attention != "none":
+            tokens = mask_confidence(told.masks, (height // 8, width // 8))
+        lines = None
+        if tokens is not None and use.attention == "epipolar":
+            lines = _epipolar_lines(rig, (height // 8, width // 8))
+        eighth = self.transformer(torch.unflatten(eighth, 0, (batch, views)), tokens, lines)
+        eighth = eighth.flatten(0, 1)
+        up = F.interpolate(eighth, scale_factor=2, mode="bilinear")
+        quarter = F.relu(self.merge_quarter(torch.cat((own.quarter, up), dim=1)))
+        up = F.interpolate(quarter, scale_factor=2, mode="bilinear")
+        half = F.relu(self.merge_half(torch.cat((own.half, up), dim=1)))
+        return Levels(half, quarter, eighth)
+
+    def _sweep(
+        self,
+        images: Tensor,
+        maps: Levels,
+        first: Levels,
+        rig: Rig,
+        told: "_Told",
+        planes: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and the evidence of the best."""
+        grey = F.avg_pool2d(images.flatten(0, 1).mean(dim=1, keepdim=True), 2)
+        features = self.correlate_quarter.describe(maps.quarter, grey)
+        features = torch.unflatten(features, 0, images.shape[:2])
+        weight = told.at(4, told.sources)
+        volume: Volume = self.correlate_quarter(features, weight, rig, 4, planes)
+        if self.edges is not None:
+            volume = self.edges(volume, images, weight, rig, planes)
+        if self.blend is not None:
+            side = told.at(4, told.own)
+            volume = volume._replace(similarity=self.blend(volume.similarity, side))
+        logits = self.filter_quarter(volume)
+        up = F.interpolate(first.eighth, scale_factor=2, mode="bilinear")
+        context = torch.cat((first.quarter, up), dim=1)
+        logits = logits + self.regulariser(logits, context, told.at(4, told.own))
+        best = logits.argmax(dim=1)[:, None]
+        return logits, volume.evidence[:, 0].gather(1, best)[:, 0]
+
+    def _refine(
+        self,
+        images: Tensor,
+        maps: Levels,
+        rig: Rig,
+        told: "_Told",
+        middle: Tensor,
+        step: Tensor,
+        shape: tuple[int, int],
+    ) -> Tensor:
+        """Inverse depth (B R, 1, h, w) at 1/2, around ``middle`` of the same shape."""
+        grey = images.flatten(0, 1).mean(dim=1, keepdim=True)
+        features = self.correlate_half.describe(maps.half, grey)
+        features = torch.unflatten(features, 0, images.shape[:2])
+        offsets = torch.linspace(-1, 1, self.config.planes[1], device=middle.device)
+        rho = middle + self.config.reach * step * offsets[:, None, None]
+        volume: Volume = self.correlate_half(
+            features, told.at(2, told.sources), rig, 2, torch.unflatten(rho.detach(), 0, shape)
+        )
+        fine, _ = expectation(self.filter_half(volume), rho, 0)
+        return fine[:, None]
+
+
+class _Told(NamedTuple):
+    """Masks (..., 1, H, W) as each part is told of them; None: it is told nothing."""
+
+    masks: Tensor | None  # (B, V, 1, H, W)
+    all_views: Tensor | None  # (B V, 1, H, W)
+    own: Tensor | None  # (B R, 1, H, W), of the references
+    sources: Tensor | None  # (B, V, 1, H, W), if sources count by them
+    guide: Tensor | None  # (B R, 1, H, W), if they guide the upsampling
+
+    @classmethod
+    def of(cls, masks: Tensor | None, use: MaskUse, count: int) -> "_Told":
+        """What is told of masks of which the first ``count`` views are references."""
+        if masks is None:
+            return cls(None, None, None, None, None)
+        own = masks[:, :count].flatten(0, 1)
+        return cls(
+            masks,
+            masks.flatten(0, 1),
+            own,
+            masks if use.sources else None,
+            own if use.guide else None,
+        )
+
+    @staticmethod
+    def at(stride: int, masks: Tensor | None) -> Tensor | None:
+        """Masks averaged over areas of ``stride`` pixels a side."""
+        if masks is None:
+            return None
+        height, width = masks.shape[-2:]
+        return mask_confidence(masks, (height // stride, width // stride))
+
+
+@torch.no_grad()
+def _epipolar_lines(rig: Rig, size: tuple[int, int]) -> Tensor:
+    """Which tokens at 1/8 may show the same: bool (B, V, V, h w, h w), query views first."""
+    batch, views = rig.near.shape
+    xy = token_centres(size, 8, rig.near.device).expand(batch, views, views, -1, -1)
+
+    def pairs(values: Tensor, *, keys: bool) -> Tensor:
+        one = values.unsqueeze(1 if keys else 2)
+        return one.expand(batch, views, views, *values.shape[2:])
+
+    return epipolar_mask(
+        xy,
+        xy,
+        pairs(rig.K, keys=False),
+        pairs(rig.K, keys=True),
+        pairs(rig.cam_from_world, keys=False),
+        pairs(rig.cam_from_world, keys=True),
+        pairs(rig.near, keys=False),
+        pairs(rig.far, keys=False),
+        tolerance=8.0,
+    )
