@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.upsampler import guided_double
 from crispdepth.ops.pac import (
     bilinear_taps,
     gradient_magnitude,
@@ -245,6 +246,21 @@ def test_the_gradient_of_a_ramp_is_its_slope() -> None:
     torch.testing.assert_close(slope, torch.full((4, 5), 0.5), atol=2e-3, rtol=0)
 
 
+def test_inputs_may_have_a_guide_of_their_own() -> None:
+    """At their pixels it is the usual guide; the mean of their pixels is the network's upsampler,
+    which was written for two-fold enlargement alone.
+    """
+    x, guide, weight = random(2, 1, 5, 6), 2 * random(2, 3, 10, 12), bilinear_taps(2).double()
+    usual = pac_conv_transpose2d(x, guide, weight, normalise=True)
+    read = guide[..., ::2, ::2]
+    given = pac_conv_transpose2d(x, guide, weight, input_guide=read, normalise=True)
+    torch.testing.assert_close(given, usual)
+    mean = F.avg_pool2d(guide, 2)
+    found = pac_conv_transpose2d(x, guide, weight, input_guide=mean, normalise=True)
+    torch.testing.assert_close(found, guided_double(x, mean, guide))
+    assert (found - usual).abs().max() > 0.1
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x, guide, weight = torch.rand(1, 2, 4, 4), torch.rand(1, 1, 4, 4), torch.rand(3, 2, 3, 3)
     with pytest.raises(ValueError, match="square and odd"):
@@ -255,5 +271,9 @@ def test_what_does_not_fit_is_refused() -> None:
         pac_conv2d(x, torch.rand(1, 1, 8, 8), weight)
     with pytest.raises(ValueError, match=r"up to \(8, 8\) pixels; got a guide of \(6, 8\)"):
         pac_conv_transpose2d(x, torch.rand(1, 1, 6, 8), torch.rand(2, 3, 3, 3))
+    with pytest.raises(ValueError, match=r"has their size, \(4, 4\); got \(8, 8\)"):
+        pac_conv_transpose2d(
+            x, torch.rand(1, 1, 8, 8), torch.rand(2, 3, 3, 3), input_guide=torch.rand(1, 1, 8, 8)
+        )
     with pytest.raises(ValueError, match="leaves gaps at a stride of 4"):
         pac_conv_transpose2d(x, torch.rand(1, 1, 16, 16), torch.rand(2, 3, 3, 3), stride=4)

@@ -67,18 +67,22 @@ def pac_conv_transpose2d(
     bias: Tensor | None = None,  # (c_out,)
     *,
     stride: int = 2,
+    input_guide: Tensor | None = None,  # (B, g, h, w)
     normalise: bool = False,
 ) -> Tensor:
     """A transposed convolution to the size of the guide, (B, c_out, H, W).
 
     With a constant guide it is `torch.nn.functional.conv_transpose2d` with padding ``(k - 1) / 2``:
-    input i lies on output pixel ``stride * i``, where its guide is read.
+    input i lies on output pixel ``stride * i``.
 
     Args:
         x: the input.
         guide: f at the size of the output, ``(h - 1) stride < H <= h stride``; W likewise.
         weight, bias: as of `torch.nn.ConvTranspose2d`, taps not flipped.
         stride: output pixels per input pixel, at most k.
+        input_guide: f of the inputs. None: the guide at the pixels that they lie on. Where an
+            input stands for all ``stride^2`` pixels, as depth at a lower resolution does, the mean
+            of the guide over them is better: a mask that cuts through them then counts as half.
         normalise: divide by the sum of ``K |W|`` over the inputs that reach the output.
 
     Raises:
@@ -91,12 +95,18 @@ def pac_conv_transpose2d(
             f"Made larger {stride} times, ({h}, {w}) has up to ({h * stride}, {w * stride}) "
             f"pixels; got a guide of ({height}, {width})."
         )
+    if input_guide is not None and input_guide.shape[-2:] != x.shape[-2:]:
+        raise ValueError(
+            f"The guide of the inputs has their size, {tuple(x.shape[-2:])}; got "
+            f"{tuple(input_guide.shape[-2:])}."
+        )
     if stride > kernel:
         raise ValueError(f"A kernel of {kernel} leaves gaps at a stride of {stride}.")
     padding = (0, w * stride - width, 0, h * stride - height)
     # Output pixels that differ by a multiple of the stride are reached by the same taps.
     parts = F.pixel_unshuffle(F.pad(guide, padding), stride)
     parts = torch.unflatten(parts, 1, (guide.shape[1], stride * stride))
+    there = parts[:, :, 0] if input_guide is None else input_guide
     offsets = [tap - kernel // 2 for tap in range(kernel)]
     phases = []
     for phase in range(stride * stride):
@@ -107,7 +117,7 @@ def pac_conv_transpose2d(
             for column, right in enumerate(offsets)
             if (at_row - down) % stride == 0 and (at_column - right) % stride == 0
         ]
-        phases.append(_adapted(x, parts[:, :, phase], parts[:, :, 0], taps, normalise))
+        phases.append(_adapted(x, parts[:, :, phase], there, taps, normalise))
     output = F.pixel_shuffle(torch.stack(phases, dim=2).flatten(1, 2), stride)
     return _with_bias(output[..., :height, :width], bias)
 
