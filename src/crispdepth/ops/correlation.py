@@ -16,7 +16,8 @@ from torch import Tensor
 from crispdepth.ops.plane_sweep import Projection
 from crispdepth.types import Size
 
-_BAGS = 1 << 15  # samples, or entries of a block of the gradient's matrix over 32, at once
+_SAMPLES = 1 << 15  # that are taken at once
+_BLOCK = 256  # pixels whose gradients are found at once
 
 
 def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int = 1) -> Tensor:
@@ -57,9 +58,9 @@ def correlate_plainly(
     reference: Tensor, source: Tensor, where: Projection, groups: int = 1
 ) -> Tensor:
     """`correlate` of float32 features with `grid_sample`, plane by plane."""
-    split = reference.unflatten(1, (groups, -1))
+    split = torch.unflatten(reference, 1, (groups, -1))
     planes = [
-        (split * sampled(source, x, y).unflatten(1, (groups, -1))).sum(dim=2)
+        (split * torch.unflatten(sampled(source, x, y), 1, (groups, -1))).sum(dim=2)
         for x, y in zip(where.x.unbind(1), where.y.unbind(1), strict=True)
     ]
     return torch.stack(planes, dim=2) / split.shape[2] ** 0.5
@@ -83,56 +84,77 @@ class _Correlation(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(reference, source, x, y)
         ctx.groups = groups
-        (number, channels, *size), depths = reference.shape, x.shape[1]
-        pixels = size[0] * size[1]
+        (number, channels), depths = reference.shape[:2], x.shape[1]
+        pixels = reference[0, 0].numel()
         in_group = torch.eye(groups).repeat_interleave(channels // groups, dim=1)
         in_group = in_group / (channels // groups) ** 0.5
         costs = reference.new_empty(number, groups, depths, pixels)
-        step = max(1, _BAGS // pixels)
+        step = max(1, _SAMPLES // pixels)
         for n in range(number):
             rows, table = _rows(reference[n]), _rows(source[n])
             for start in range(0, depths, step):
                 part = slice(start, start + step)
-                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), source.shape[2:])
+                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), _size(source))
                 found = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
                 found.view(-1, pixels, channels).mul_(rows)
                 costs[n, :, part] = (in_group @ found.t()).view(groups, -1, pixels)
-        return costs.view(number, groups, depths, *size)
+        return costs.view(number, groups, depths, *_size(reference))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Both gradients from the matrix A(p, q): how much cost of p came from source pixel q.
-
-        ``dL/dF_ref = A F_src`` and ``dL/dF_src = A^T F_ref``. A is dense over the source rows that
-        a block of reference pixels looks at: a matrix product is faster than adding up rows.
-        """
         reference, source, x, y = ctx.saved_tensors
-        groups = ctx.groups
-        (number, channels, *size), depths = reference.shape, x.shape[1]
-        each = channels // groups
-        to_reference, to_source = torch.empty_like(reference), torch.empty_like(source)
-        step = max(1, 4 * _BAGS // source[0, 0].numel())
-        for n in range(number):
-            rows, table = _rows(reference[n]), _rows(source[n])
-            gradient = gradients[0][n].flatten(2) / each**0.5
-            per_row, per_entry = torch.empty_like(rows), torch.zeros_like(table)
-            for start in range(0, len(rows), step):
-                part = slice(start, start + step)
-                at = (values[n].flatten(1)[:, part].t().reshape(-1) for values in (x, y))
-                index, weight = _taps(*at, source.shape[2:])
-                index, weight = index.view(-1, 4 * depths), weight.view(-1, depths, 4)
-                first, last = int(index.min()), int(index.max()) + 1
-                index -= first
-                for group in range(groups):
-                    own = slice(group * each, (group + 1) * each)
-                    share = weight * gradient[group, :, part].t()[..., None]
-                    A = share.new_zeros(len(index), last - first)
-                    A.scatter_add_(1, index, share.view(len(index), -1))
-                    per_row[part, own] = A @ table[first:last, own]
-                    per_entry[first:last, own] += A.t() @ rows[part, own]
-            to_reference[n] = per_row.t().view(channels, *size)
-            to_source[n] = per_entry.t().view_as(source[n])
-        return to_reference, to_source, None, None, None
+        gradient = gradients[0] / (reference.shape[1] // ctx.groups) ** 0.5
+        with torch.autocast("cpu", enabled=False):
+            found = [
+                _gradients(_rows(own), _rows(other), u, v, upstream, _size(other))
+                for own, other, u, v, upstream in zip(
+                    reference, source, x, y, gradient, strict=True
+                )
+            ]
+        to_reference, to_source = (
+            torch.stack(each).transpose(1, 2) for each in zip(*found, strict=True)
+        )
+        return to_reference.view_as(reference), to_source.view_as(source), None, None, None
+
+
+def _gradients(
+    rows: Tensor, table: Tensor, x: Tensor, y: Tensor, gradient: Tensor, source_size: Size
+) -> tuple[Tensor, Tensor]:
+    """Both gradients from the matrix A(p, q): how much cost of p came from source pixel q.
+
+    ``dL/dF_ref = A F_src`` and ``dL/dF_src = A^T F_ref``. A is dense over the source rows that
+    a block of reference pixels looks at: a matrix product is faster than adding up rows.
+
+    Args:
+        rows: (h w, C) of the reference.
+        table: (h_s w_s, C) of the source.
+        x, y: (D, h, w) source pixels.
+        gradient: (G, D, h, w).
+        source_size: (h_s, w_s).
+    """
+    groups, depths = gradient.shape[:2]
+    to_rows, to_table = torch.empty_like(rows), torch.zeros_like(table)
+    x, y, gradient = (values.flatten(-2) for values in (x, y, gradient))
+    of_group = range(0, rows.shape[1], rows.shape[1] // groups)
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        index, weight = _taps(x[:, part].t().reshape(-1), y[:, part].t().reshape(-1), source_size)
+        index, weight = index.view(-1, 4 * depths), weight.view(-1, depths, 4)
+        first, last = int(index.min()), int(index.max()) + 1
+        index -= first
+        for group, channel in enumerate(of_group):
+            own = slice(channel, channel + of_group.step)
+            share = weight * gradient[group, :, part].t()[..., None]
+            A = share.new_zeros(len(index), last - first)
+            A.scatter_add_(1, index, share.view(len(index), -1))
+            to_rows[part, own] = A @ table[first:last, own]
+            to_table[first:last, own] += A.t() @ rows[part, own]
+    return to_rows, to_table
+
+
+def _size(image: Tensor) -> Size:
+    height, width = image.shape[-2:]
+    return height, width
 
 
 def _rows(image: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""The mask-guided multi-view network: posed photos with soft masks to depth and Gaussians."""
