@@ -212,7 +212,7 @@ def warp(images: Tensor, where: Projection) -> Tensor:
     """
     depths = where.x.shape[1]
     x, y = where.x.flatten(1, 2), where.y.flatten(1, 2)
-    return sampled(images, x, y).unflatten(2, (depths, -1))
+    return torch.unflatten(sampled(images, x, y), 2, (depths, -1))
 
 
 def source_weight(
