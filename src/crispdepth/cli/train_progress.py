@@ -52,6 +52,7 @@ class Watch:
     """Progress on stderr: one line that changes on a terminal, else a line per evaluation."""
 
     def __init__(self) -> None:
+        """Nothing was measured yet."""
         self._held_out: Mapping[str, float] = {}
         self._live = sys.stderr.isatty()
 
