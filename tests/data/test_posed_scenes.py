@@ -12,7 +12,10 @@ from tests.posed import ball_frames
 def test_a_scene_is_what_the_names_begin_with() -> None:
     frames = [*ball_frames("a/b", 3), *ball_frames("a/c", 2), *ball_frames("lonely", 1)]
     scenes = posed_scenes(frames)
-    assert [(scene.name, scene.indices) for scene in scenes] == [("a/b", (0, 1, 2)), ("a/c", (3, 4))]
+    assert [(scene.name, scene.indices) for scene in scenes] == [
+        ("a/b", (0, 1, 2)),
+        ("a/c", (3, 4)),
+    ]
     for scene in scenes:
         near, far = scene.bounds
         values = np.concatenate([frames[i].depth.values.ravel() for i in scene.indices])

@@ -47,6 +47,9 @@ SHIFTED = 0.05
 FLAT = 0.01
 """Relative difference of depths that resizing may average."""
 
+MARGIN, CLOSEST = (1.1, 1.8), 0.4
+"""Sides of a close crop in those of the object, and the least share of the frame it is."""
+
 SEVERAL = 0.3
 """How often the mask is of several instances, where a frame shows some."""
 
@@ -57,6 +60,9 @@ class MultiviewSampleConfig:
 
     zoom: float = 0.65
     """Smallest crop, as a share of the largest one that fits in the frame."""
+
+    close: float = 0.5
+    """Samples with a mask that are cropped about the object, however small."""
 
     masked_objects: float = 0.8
     """Samples with a mask, of scenes about an object."""
@@ -221,6 +227,8 @@ class MultiviewSampler:
         """The frames, each with the part of it to show: alike in all, about the object if any."""
         softness = rng.uniform(*SOFTNESS)
         zoom, corner = rng.uniform(self.config.zoom, 1), rng.random(2)
+        if objects is not None and rng.random() < self.config.close:
+            zoom = _close_zoom(objects, size, rng.uniform(*MARGIN))
         placed = []
         for number, frame in enumerate(frames):
             camera = frame.depth.camera
@@ -259,6 +267,18 @@ def _is_object(frame: RgbdFrame) -> BoolMap:
         return np.asarray(frame.instances == SOFT_INSTANCE)
     assert frame.mask is not None
     return np.asarray(frame.mask >= 128)
+
+
+def _close_zoom(
+    objects: Sequence[tuple[NDArray[np.uint8], BoolMap]], size: Size, margin: float
+) -> float:
+    """The share of the largest crop that shows the object in every view, with a margin."""
+    shares = []
+    for mask, _ in objects:
+        sides = cv2.boundingRect(mask)[3:1:-1]  # height, width
+        largest = min(whole / side for whole, side in zip(mask.shape, size, strict=True))
+        shares += [extent / (largest * side) for extent, side in zip(sides, size, strict=True)]
+    return float(np.clip(margin * max(shares), CLOSEST, 1))
 
 
 def _place(
