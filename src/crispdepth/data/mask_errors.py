@@ -13,7 +13,7 @@ RADIUS = 3
 SHIFT = 2.0
 """Most pixels by which a mask is out of place along either axis."""
 
-WAVE, WAVELENGTH = 2.5, 8
+WAVE, WAVELENGTH = 1.8, 8
 """Standard deviation of how far its outline strays, and over how many pixels it comes back."""
 
 
