@@ -169,12 +169,15 @@ def test_without_depth_the_range_is_that_of_the_masks(frames: list[RgbdFrame]) -
         replace(frame, depth=DepthMap(nothing, "depth", camera=frame.depth.camera))
         for frame in table
     ]
-    config = replace(PLAIN, rgba=1, zoom=1)
+    config = replace(PLAIN, rgba=1)
     for seen, unseen in zip(draw(table, config), draw(blind, config), strict=True):
         assert (unseen.depth == 0).all()
-        nearest = np.where(seen.depth > 0, seen.depth, np.inf).min(axis=(1, 2))
+        known = np.where(seen.depth > 0, seen.depth, np.nan)
+        nearest, farthest = np.nanmin(known, axis=(1, 2)), np.nanmax(known, axis=(1, 2))
         assert (unseen.near <= 1.02 * nearest).all()
-        assert (unseen.near >= 0.15 * nearest).all()
+        assert (unseen.near >= 0.3 * nearest).all()
+        assert (unseen.far >= farthest).all()
+        assert (unseen.far <= 4 * farthest).all()
 
 
 def test_more_views_than_any_scene_has_are_refused(frames: list[RgbdFrame]) -> None:

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from crispdepth.data.samples import SampleConfig
 
 Format = Literal[
-    "rendered", "folder", "hypersim", "middlebury", "nyu", "scannet", "sevenscenes", "tartanair"
+    "rendered",
+    "blendedmvs",
+    "dtu",
+    "folder",
+    "hypersim",
+    "middlebury",
+    "nyu",
+    "objaverse",
+    "scannet",
+    "scenes",
+    "sevenscenes",
+    "tartanair",
 ]
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply")

@@ -27,7 +27,6 @@ from crispdepth.data.posed_scenes import (
 )
 from crispdepth.data.samples import JPEG, SOFTNESS, compressed, recoloured, softened
 from crispdepth.data.strokes import Rng
-from crispdepth.geometry.bounds import bounds_from_masks
 from crispdepth.types import BoolMap, Camera, Float32Map, Size
 
 Kind = Literal["scene", "object", "rgba"]
@@ -337,14 +336,10 @@ def _cut(view: _View, place: _Place, size: Size) -> _View:
 def _bounds(shown: Sequence[_View], known: Bounds, only_object: bool, rng: Rng) -> list[Bounds]:
     """The range of depths that is stated for each view: its own or that of all, somewhat wider.
 
-    Where no depth was measured, that of the visual hull, or else ``known``.
+    Where no depth was measured, ``known``.
     """
     true = [depth_bounds(view.depth, view.inside if only_object else None) for view in shown]
-    joint = joint_bounds(true)
-    if joint is None:
-        cameras, masks = [view.camera for view in shown], [view.alpha for view in shown]
-        true = [bounds_from_masks(cameras, masks, number) for number in range(len(shown))]
-        joint = joint_bounds(true) or known
+    joint = joint_bounds(true) or known
     if rng.integers(2):
         true = [joint] * len(shown)
     nearer, farther = 1 - NEARER * rng.random() ** 2, 1 + FARTHER * rng.random() ** 2

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.strokes import Rng
-from crispdepth.geometry.bounds import bounds_from_cameras
+from crispdepth.geometry.bounds import bounds_from_cameras, bounds_from_masks
 from crispdepth.geometry.view_selection import select_sources
 from crispdepth.types import Camera
 
@@ -21,6 +21,9 @@ WINDOW = 24
 BEST_CHANCE = 0.5
 """How often the best companions are taken rather than any that overlap."""
 
+HULL_VIEWS = 8
+"""Views whose masks tell the bounds of a scene without depth."""
+
 Bounds = tuple[float, float]
 
 
@@ -31,7 +34,9 @@ class PosedScene:
     name: str
     indices: tuple[int, ...]  # of the frames in their dataset
     cameras: tuple[Camera, ...]
-    bounds: Bounds  # of the depths of all frames; of what stereo can tell if none was measured
+    # Of the depths of all frames. If none was measured, of what the masks leave, or else of what
+    # stereo can tell.
+    bounds: Bounds
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -51,7 +56,7 @@ def posed_scenes(frames: Sequence[RgbdFrame]) -> tuple[PosedScene, ...]:
         if frame.depth.camera is not None:
             facts = index, frame.depth.camera, depth_bounds(frame.depth.values)
             found.setdefault(frame.name.rpartition("/")[0], []).append(facts)
-    scenes = [_scene(name, views) for name, views in found.items() if len(views) > 1]
+    scenes = [_scene(name, views, frames) for name, views in found.items() if len(views) > 1]
     if not scenes:
         raise ValueError(
             f"None of the {len(frames)} frames is one of two or more posed frames of a scene: "
@@ -108,7 +113,21 @@ def choose_views(scene: PosedScene, count: int, rng: Rng) -> tuple[int, ...]:
     return tuple(rng.permutation(views).tolist())
 
 
-def _scene(name: str, views: Sequence[tuple[int, Camera, Bounds | None]]) -> PosedScene:
+def _scene(
+    name: str, views: Sequence[tuple[int, Camera, Bounds | None]], frames: Sequence[RgbdFrame]
+) -> PosedScene:
     indices, cameras, bounds = zip(*views, strict=True)
-    known = joint_bounds(bounds)
+    known = joint_bounds(bounds) or _hull_bounds([*indices], frames)
     return PosedScene(name, indices, cameras, known or bounds_from_cameras(cameras, 0))
+
+
+def _hull_bounds(indices: Sequence[int], frames: Sequence[RgbdFrame]) -> Bounds | None:
+    """The bounds of the visual hull of some of the frames, spread evenly, seen from two of them."""
+    chosen = np.linspace(0, len(indices) - 1, min(len(indices), HULL_VIEWS)).round().astype(int)
+    views = [frames[indices[number]] for number in chosen.tolist()]
+    cameras = [view.depth.camera for view in views if view.depth.camera is not None]
+    masks = [
+        None if view.mask is None else view.mask.astype(np.float32) / np.float32(255)
+        for view in views
+    ]
+    return joint_bounds([bounds_from_masks(cameras, masks, end) for end in (0, len(views) - 1)])
