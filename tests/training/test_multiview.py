@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.multiview_samples import MultiviewSampleConfig, MultiviewSampler
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewPrediction
 from crispdepth.models.presets import MULTIVIEW
+from crispdepth.ops.splat import Splats
 from crispdepth.training.config import (
     FitConfig,
     MultiviewObjective,
@@ -22,15 +23,16 @@ from crispdepth.training.config import (
 )
 from crispdepth.training.fit import LAST, Progress
 from crispdepth.training.multiview import (
-    MultiviewBatch,
+    MultiviewRecipe,
     MultiviewTraining,
     SampleStream,
-    collate,
     depth_losses,
     train,
 )
+from crispdepth.training.multiview_batch import MultiviewBatch, collate
 from crispdepth.training.multiview_held_out import held_out_figures
 from crispdepth.training.multiview_losses import coarse_truth
+from crispdepth.training.multiview_rendering import rendering_losses
 from tests.posed import ball_frames
 
 EASY = MultiviewSampleConfig(zoom=0.9, wrong=0, incomplete=0, untold=0, colour=0)
@@ -163,6 +165,43 @@ def test_without_any_depth_there_are_no_figures(frames: list[RgbdFrame]) -> None
     blind = batch._replace(depth=torch.zeros_like(batch.depth))
     with pytest.raises(ValueError, match="no depth was measured"):
         held_out_figures([(oracle(batch).inverse_depth, blind)])
+
+
+class Ball(nn.Module):
+    """Says the truth of a batch and, if there are any, shows Gaussians."""
+
+    def __init__(self, batch: MultiviewBatch, gaussians: list[Splats] | None) -> None:
+        super().__init__()
+        self.batch, self.gaussians = batch, gaussians
+
+    def forward(self, *inputs: Tensor) -> MultiviewPrediction:
+        truth = oracle(self.batch)
+        if self.gaussians is None:
+            return truth
+
+        class WithGaussians(MultiviewPrediction):
+            gaussians = self.gaussians
+
+        return WithGaussians(*truth)
+
+
+def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 2)
+    fit = replace(QUICK, batch=2)
+    training = MultiviewTraining("tiny", EASY, (STAGE,), replace(OBJECTIVE, rendering=2), fit)
+    recipe = MultiviewRecipe(MultiviewSampler(frames, EASY), training, [])
+    straight = torch.tensor([[1.0, 0, 0, 0]])
+    blob = Splats(
+        torch.tensor([[0.0, 0, 5]]), torch.ones(1, 3), straight, torch.ones(1) / 2,
+        torch.zeros(1, 1, 3),
+    )  # fmt: skip
+    losses = recipe.losses(Ball(batch, [blob, blob]), batch)
+    shown = rendering_losses([blob, blob], batch, torch.full((3,), 0.5))
+    torch.testing.assert_close(losses["render_alpha"], 2 * shown["render_alpha"])
+    parts = [value for name, value in losses.items() if name != "loss"]
+    torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
+    with pytest.raises(ValueError, match="--rendering 2: the network of the preset tiny makes no"):
+        recipe.losses(Ball(batch, None), batch)
 
 
 def test_steps_go_through_the_stages_by_their_shares(frames: list[RgbdFrame]) -> None:

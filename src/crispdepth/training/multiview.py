@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from crispdepth.data.multiview_samples import (
 )
 from crispdepth.models.multiview.network import MultiviewPrediction
 from crispdepth.models.presets import build_multiview
+from crispdepth.ops.splat import Splats
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
 from crispdepth.training.fit import BEST, LAST, Progress, fit
+from crispdepth.training.multiview_batch import MultiviewBatch, collate
 from crispdepth.training.multiview_held_out import held_out_figures
 from crispdepth.training.multiview_losses import (
     coarse_truth,
@@ -36,6 +38,7 @@ from crispdepth.training.multiview_losses import (
     outline,
     plane_loss,
 )
+from crispdepth.training.multiview_rendering import rendering_losses
 
 HELD_OUT_SEED = 2**31 - 1
 """Seed of the held-out samples; no training should use it."""
@@ -75,20 +78,6 @@ class MultiviewTraining:
         fewest, most = self.stage(step).views
         words = [self.fit.seed, step]
         return int(np.random.default_rng(words).integers(fewest, most + 1))
-
-
-class MultiviewBatch(NamedTuple):
-    """Samples as tensors; see `crispdepth.data.multiview_samples.MultiviewSample`."""
-
-    images: Tensor  # (B, V, 3, H, W) uint8
-    masks: Tensor  # (B, V, 1, H, W)
-    K: Tensor  # (B, V, 3, 3)
-    cam_from_world: Tensor  # (B, V, 4, 4)
-    near: Tensor  # (B, V)
-    far: Tensor  # (B, V)
-    depth: Tensor  # (B, V, H, W), 0 = unknown
-    alpha: Tensor  # (B, V, 1, H, W)
-    kind: Tensor  # (B,)
 
 
 def train(
@@ -196,7 +185,19 @@ class MultiviewRecipe:
         """The loss of one step and its parts, each with its weight."""
         objective = self._training.objective
         prediction = predict(model, batch, objective.references or None)
-        return depth_losses(prediction, batch, objective)
+        losses = depth_losses(prediction, batch, objective)
+        if objective.rendering:
+            gaussians: Sequence[Splats] | None = getattr(prediction, "gaussians", None)
+            if gaussians is None:
+                raise ValueError(
+                    f"--rendering {objective.rendering:g}: the network of the preset "
+                    f"{self._training.preset} makes no Gaussians; choose another one."
+                )
+            background = torch.rand(3, device=batch.depth.device)
+            for name, loss in rendering_losses(gaussians, batch, background).items():
+                losses[name] = objective.rendering * loss
+                losses["loss"] = losses["loss"] + losses[name]
+        return losses
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `held_out_figures`."""
@@ -213,18 +214,11 @@ class MultiviewRecipe:
             )
 
 
-def collate(samples: Sequence[MultiviewSample]) -> MultiviewBatch:
-    """Samples of one size as one batch of CPU tensors."""
-    parts = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
-    batch = MultiviewBatch(*parts)
-    return batch._replace(images=batch.images.permute(0, 1, 4, 2, 3))
-
-
 def predict(
     model: nn.Module, batch: MultiviewBatch, references: int | None = None
 ) -> MultiviewPrediction:
     """What the network makes of a batch, for its first ``references`` views; None: for all."""
-    prediction = model(
+    prediction: MultiviewPrediction = model(
         batch.images.float() / 255,
         batch.K,
         batch.cam_from_world,
@@ -233,7 +227,7 @@ def predict(
         batch.masks,
         references,
     )
-    return MultiviewPrediction(*prediction)
+    return prediction
 
 
 def depth_losses(

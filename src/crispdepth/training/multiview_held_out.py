@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from crispdepth.data.multiview_samples import KINDS
+from crispdepth.training.multiview_batch import MultiviewBatch
 from crispdepth.training.multiview_losses import outline
 
 BAND = 3
@@ -16,23 +16,7 @@ BAND = 3
 DELTA = 1.25
 
 
-class Truth(Protocol):
-    """What the figures need of a batch."""
-
-    @property
-    def depth(self) -> Tensor:
-        """(B, V, H, W), 0 = unknown."""
-
-    @property
-    def alpha(self) -> Tensor:
-        """(B, V, 1, H, W), the true mask; ones where there is none."""
-
-    @property
-    def kind(self) -> Tensor:
-        """(B,), numbers of the kinds."""
-
-
-def held_out_figures(answers: Iterable[tuple[Tensor, Truth]]) -> dict[str, float]:
+def held_out_figures(answers: Iterable[tuple[Tensor, MultiviewBatch]]) -> dict[str, float]:
     """Figures of predicted inverse depths (B, V, H, W), each with its truth.
 
     For each kind of sample (`KINDS`): ``KIND_abs_rel`` and ``KIND_delta1`` (spec 4.1), inside the
