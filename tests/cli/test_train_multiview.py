@@ -41,6 +41,7 @@ def test_training_runs_and_goes_on(
 ) -> None:
     run = tmp_path / "run"
     options = ("--data", pack, "-o", str(run), "--curriculum", "1 32x32 2 1", "--steps", "1")
+    options = (*options, "--network", "planes=16,6")
     assert train(*options, "--rgba", "0.2", "--edge", "3") == ExitCode.OK
     out, err = capsys.readouterr()
     assert out.strip() == str(run)
@@ -49,6 +50,7 @@ def test_training_runs_and_goes_on(
     assert config["samples"]["rgba"] == 0.2
     assert config["objective"]["edge"] == 3
     assert config["fit"]["batch"] == 1
+    assert config["network"]["planes"] == [16, 6]
     assert config["stages"][0]["size"] == [32, 32]
     assert config["sources"] == {"data": ["balls.pack"]}
     assert train(*options, "--edge", "2") == ExitCode.FAILURE
@@ -59,6 +61,7 @@ def test_training_runs_and_goes_on(
     ("options", "said"),
     [
         (("--curriculum", "1 32x32 2"), "--curriculum: A stage reads SHARE HEIGHTxWIDTH"),
+        (("--network", "colour=3"), "--network colour=3: the names are widths"),
         (("--held-out-samples", "0"), "--held-out-samples must be 1 or more"),
     ],
 )
@@ -75,7 +78,7 @@ def test_an_unknown_preset_is_answered_with_the_known(
     pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(tmp_path / "run")
-    assert train("--data", pack, "-o", run, "--preset", "huge") == ExitCode.FAILURE
+    assert train("--data", pack, "-o", run, "--preset", "huge") == ExitCode.USAGE
     assert "There is no preset 'huge'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         train("--data", pack, "-o", run, "--wrong", "3")

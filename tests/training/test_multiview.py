@@ -1,6 +1,6 @@
 """The multi-view network's training: what a step is given, what it loses, that it learns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.multiview_samples import MultiviewSampleConfig, MultiviewSampler
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewPrediction
-from crispdepth.models.presets import MULTIVIEW
 from crispdepth.ops.splat import Splats
 from crispdepth.training.config import (
     FitConfig,
@@ -39,6 +38,14 @@ EASY = MultiviewSampleConfig(zoom=0.9, wrong=0, incomplete=0, untold=0, colour=0
 QUICK = FitConfig(steps=8, batch=2, lr=2e-3, warmup=2, ema=0.8, every=4, workers=0)
 STAGE = MultiviewStage(1, (32, 32), (2, 2), 2)
 OBJECTIVE = MultiviewObjective()
+NETWORK = MultiviewNetworkConfig(
+    widths=(8, 16, 32),
+    attention_blocks=1,
+    planes=(16, 4),
+    filter_width=4,
+    unet_width=8,
+    features=8,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +53,6 @@ def frames() -> list[RgbdFrame]:
     return [
         frame for scene in range(3) for frame in ball_frames(f"scene{scene}", 4, masks=scene == 1)
     ]
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[str]:
-    """The name of a preset in miniature."""
-    config = MultiviewNetworkConfig(
-        widths=(8, 16, 32),
-        attention_blocks=1,
-        heads=8,
-        planes=(16, 4),
-        matching=(8, 4),
-        groups=(2, 2),
-        filter_width=4,
-        unet_width=8,
-        features=8,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MULTIVIEW, "tiny", config)
-        yield "tiny"
 
 
 def batch_of(frames: list[RgbdFrame], count: int = 6) -> MultiviewBatch:
@@ -188,7 +176,9 @@ class Ball(nn.Module):
 def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
     batch = batch_of(frames, 2)
     fit = replace(QUICK, batch=2)
-    training = MultiviewTraining("tiny", EASY, (STAGE,), replace(OBJECTIVE, rendering=2), fit)
+    training = MultiviewTraining(
+        "tiny", NETWORK, EASY, (STAGE,), replace(OBJECTIVE, rendering=2), fit
+    )
     recipe = MultiviewRecipe(MultiviewSampler(frames, EASY), training, [])
     straight = torch.tensor([[1.0, 0, 0, 0]])
     blob = Splats(
@@ -210,7 +200,9 @@ def test_steps_go_through_the_stages_by_their_shares(frames: list[RgbdFrame]) ->
         MultiviewStage(3, (32, 32), (2, 2), 4),
         MultiviewStage(1, (32, 64), (2, 4), 1),
     )
-    training = MultiviewTraining("tiny", EASY, stages, OBJECTIVE, replace(QUICK, batch=4, steps=40))
+    training = MultiviewTraining(
+        "tiny", NETWORK, EASY, stages, OBJECTIVE, replace(QUICK, batch=4, steps=40)
+    )
     assert [training.stage(step) for step in (0, 29)] == [stages[0]] * 2
     assert [training.stage(step) for step in (30, 39)] == [stages[1]] * 2
     assert {training.views(step) for step in range(30)} == {2}
@@ -237,14 +229,14 @@ def test_a_curriculum_that_makes_no_sense_is_refused(text: str, said: str) -> No
 
 def test_the_batch_is_that_of_the_largest_stage() -> None:
     with pytest.raises(ValueError, match="largest stage, 2, got 3"):
-        MultiviewTraining("tiny", EASY, (STAGE,), OBJECTIVE, replace(QUICK, batch=3))
+        MultiviewTraining("tiny", NETWORK, EASY, (STAGE,), OBJECTIVE, replace(QUICK, batch=3))
 
 
 Fit = Callable[..., list[Progress]]
 
 
 @pytest.fixture(scope="module")
-def fit_tiny(tiny: str, frames: list[RgbdFrame]) -> Fit:
+def fit_tiny(frames: list[RgbdFrame]) -> Fit:
     """Train the miniature network; returns the reports of the evaluations."""
 
     def start(
@@ -257,7 +249,7 @@ def fit_tiny(tiny: str, frames: list[RgbdFrame]) -> Fit:
         reports: list[Progress] = []
         steps = iter(range(1, 10**6))
         train(
-            MultiviewTraining(tiny, EASY, stages, OBJECTIVE, fit),
+            MultiviewTraining("tiny", NETWORK, EASY, stages, OBJECTIVE, fit),
             frames[:8],
             frames[8:],
             run,

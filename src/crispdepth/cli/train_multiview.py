@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth.cli.errors import UsageError
+from crispdepth.cli.settings import with_settings
 from crispdepth.cli.train import Format
 from crispdepth.cli.train_progress import Watch, finish, interruptible
 from crispdepth.data.multiview_samples import MultiviewSampleConfig
@@ -31,6 +32,12 @@ class TrainMultiviewOptions:
 
     preset: str = "multiview-small"
     """The network."""
+
+    network: Annotated[
+        tuple[str, ...], arg(metavar="NAME=VALUE [NAME=VALUE ...]", help_behavior_hint="")
+    ] = ()
+    """Numbers and switches of the network other than the preset's, such as peak=0; an unknown name
+    lists them all."""
 
     curriculum: str = "0.6 128x160 2-4 6, 0.4 192x256 2-4 3"
     """Stages of the training: share of the steps, height x width, views of a sample (a number or
@@ -74,13 +81,18 @@ def run(options: TrainMultiviewOptions) -> int:
     # The workers need the cores on which torch's threads would spin while they wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        from crispdepth.models.presets import MULTIVIEW
         from crispdepth.training.multiview import MultiviewTraining, train
     except ModuleNotFoundError as error:
         raise ImportError(
             f'Training needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
+    if options.preset not in MULTIVIEW:
+        presets = ", ".join(MULTIVIEW)
+        raise UsageError(f"There is no preset {options.preset!r}; choose one of {presets}.")
     training = MultiviewTraining(
         options.preset,
+        with_settings(MULTIVIEW[options.preset], options.network, "--network"),
         options.samples,
         stages,
         options.objective,

@@ -23,8 +23,8 @@ from crispdepth.data.multiview_samples import (
     MultiviewSampleConfig,
     MultiviewSampler,
 )
-from crispdepth.models.multiview.network import MultiviewPrediction
-from crispdepth.models.presets import build_multiview
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
 from crispdepth.ops.splat import Splats
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
@@ -48,13 +48,15 @@ HELD_OUT_SEED = 2**31 - 1
 class MultiviewTraining:
     """Everything that decides what a training makes of its data.
 
-    The batch of ``fit`` is that of the largest stage.
+    ``network`` is that of the preset, or what was made of it. The batch of ``fit`` is that of the
+    largest stage.
 
     Raises:
         ValueError: there is no stage, or the batch is another one.
     """
 
     preset: str
+    network: MultiviewNetworkConfig
     samples: MultiviewSampleConfig
     stages: tuple[MultiviewStage, ...]
     objective: MultiviewObjective
@@ -108,12 +110,12 @@ def train(
 
     Raises:
         OSError: a file of ``run`` or ``init`` cannot be read or written.
-        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, there is no
-            such preset, or ``init`` is of another one.
+        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, or
+            ``init`` is of another network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.fit.seed)
-        model = build_multiview(training.preset)
+        model = MultiviewNetwork(training.network)
     if init is not None and not (run / LAST).is_file():
         load_weights(init / BEST, model)
     sampler = MultiviewSampler(frames, training.samples)
@@ -128,6 +130,7 @@ def train(
     )
     settings = {
         "preset": training.preset,
+        "network": asdict(training.network),
         "samples": asdict(training.samples),
         "stages": [asdict(stage) for stage in training.stages],
         "objective": asdict(training.objective),
