@@ -80,6 +80,26 @@ def test_rough_depth_comes_back_up_to_its_scale(
     assert equal_inverse(frame.depth, back.depth)
 
 
+@pytest.mark.parametrize("compact", [False, True])
+def test_soft_masks_come_back(tmp_path: Path, compact: bool) -> None:
+    mask = np.random.default_rng(1).integers(0, 256, (30, 40)).astype(np.uint8)
+    frames = [replace(make_frame(), mask=mask), make_frame(1)]
+    pack_frames(frames, tmp_path, compact=compact)
+    first, second = open_pack(tmp_path)
+    np.testing.assert_array_equal(first.mask, mask)
+    assert second.mask is None
+    assert repacked([frames[0]], tmp_path, longest=20).mask is not None
+
+
+def test_a_pack_from_before_there_were_masks_is_read(tmp_path: Path) -> None:
+    frame = repacked([make_frame()], tmp_path)
+    index = json.loads((tmp_path / INDEX).read_text())
+    index["version"] = 2
+    index["frames"][0][3] = index["frames"][0][3][:4]
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    np.testing.assert_array_equal(open_pack(tmp_path)[0].image, frame.image)
+
+
 def test_a_frame_without_rough_depth_has_none(tmp_path: Path) -> None:
     assert repacked([make_frame()], tmp_path).rough is None
 

@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 from crispdepth.geometry.align import (
     ScaleShift,
     TargetNorm,
+    align_to_points,
     fit_scale_shift,
+    fit_scale_shift_robust,
     normalise_target,
     valid_values,
 )
+from tests.analytic import looking_at, plane_depth, rays
 
 SIZE = (12, 17)
 EVERYWHERE = np.ones(SIZE, bool)
@@ -138,3 +141,56 @@ def test_a_target_that_cannot_be_normalised_is_refused(
 def test_normalising_without_a_valid_pixel_is_refused() -> None:
     with pytest.raises(ValueError, match="no valid pixel"):
         normalise_target(random_map(), ~EVERYWHERE)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@given(scale=st.floats(0.01, 100), shift=st.floats(-100, 100))
+def test_the_robust_fit_is_exact_on_affine_data(scale: float, shift: float) -> None:
+    x = random_map().ravel()
+    fit = fit_scale_shift_robust(x, scale * x + shift, rng())
+    np.testing.assert_allclose(fit, (scale, shift), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_third_of_outliers_does_not_matter_to_the_robust_fit(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x = random.uniform(0.1, 1, 400)
+    y = 0.7 * x + 0.2 + random.normal(0, 1e-3, 400)
+    wrong = random.permutation(400)[:120]
+    y[wrong] += random.uniform(0.5, 3, 120)
+    fit = fit_scale_shift_robust(x, y, random)
+    np.testing.assert_allclose(fit, (0.7, 0.2), rtol=0.01)
+    plain = fit_scale_shift(x[None], y[None], np.ones((1, 400), bool))
+    assert abs(plain.shift - 0.2) > 0.1
+
+
+def test_a_robust_fit_that_nothing_tells_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Two different values or more .* got 1 in 5 points"):
+        fit_scale_shift_robust(np.ones(5), np.arange(5.0), rng())
+    with pytest.raises(ValueError, match="got 0 in 0 points"):
+        fit_scale_shift_robust(np.zeros(0), np.zeros(0), rng())
+    with pytest.raises(ValueError, match="The scale would be -1"):
+        fit_scale_shift_robust(np.arange(9.0), -np.arange(9.0), rng())
+    with pytest.raises(ValueError, match="two finite vectors"):
+        fit_scale_shift_robust(np.array([1.0, np.nan]), np.arange(2.0), rng())
+
+
+def test_a_relative_map_is_aligned_to_sparse_points() -> None:
+    camera = looking_at(np.array([4.0, 0, 2]), np.zeros(3), (48, 64), 60.0)
+    depth = plane_depth(camera, np.array([0.0, 0, 1]), -1.0)
+    relative = np.divide(3, depth, out=np.zeros_like(depth), where=depth > 0) - 0.4
+    centre, direction = rays(camera)
+    points = (centre + depth[..., None] * direction)[30::3, ::3].reshape(-1, 3)
+    fit = align_to_points(relative, camera, points, rng())
+    np.testing.assert_allclose(fit.apply(relative)[30:], 1 / depth[30:], rtol=1e-4)
+    hidden = np.concatenate([points, points[::3] * 2 - centre])  # behind the plane
+    np.testing.assert_allclose(align_to_points(relative, camera, hidden, rng()), fit, rtol=1e-3)
+    bent = np.where(np.arange(64) < 40, relative, 9 - relative)
+    left = np.broadcast_to(np.arange(64) < 40, bent.shape)
+    fit = align_to_points(bent, camera, points, rng(), inside=left)
+    np.testing.assert_allclose(fit, (1 / 3, 0.4 / 3), rtol=1e-3)
+    with pytest.raises(ValueError, match="the camera's"):
+        align_to_points(relative[1:], camera, points, rng())

@@ -31,6 +31,7 @@ COMMANDS = {
     "bench refine": ("crispdepth.cli.bench", "score refinement methods on a dataset"),
     "bench reconstruct": ("crispdepth.cli.bench_reconstruct", "score reconstructions of scenes"),
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),
+    "train multiview": ("crispdepth.cli.train_multiview", "train the multi-view depth network"),
     "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
     "train export": ("crispdepth.cli.export", "weights of a training, for refinement"),
     "synth": ("crispdepth.cli.synth", "rendered rooms or objects with exact depth and ids"),

@@ -1,19 +1,15 @@
 """``crispdepth train layered``: train the network of layered refinement."""
 
 import os
-import shlex
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from crispdepth.cli.errors import ExitCode, UsageError
+from crispdepth.cli.errors import UsageError
+from crispdepth.cli.train_progress import Watch, finish, interruptible
 from crispdepth.training.config import FitConfig, LayeredObjective
 
 if TYPE_CHECKING:
@@ -21,10 +17,20 @@ if TYPE_CHECKING:
     from crispdepth.data.masks import MaskSource
     from crispdepth.data.perturb import Perturbations
     from crispdepth.data.samples import SampleConfig
-    from crispdepth.training.fit import Progress
 
 Format = Literal[
-    "rendered", "folder", "hypersim", "middlebury", "nyu", "scannet", "sevenscenes", "tartanair"
+    "rendered",
+    "blendedmvs",
+    "dtu",
+    "folder",
+    "hypersim",
+    "middlebury",
+    "nyu",
+    "objaverse",
+    "scannet",
+    "scenes",
+    "sevenscenes",
+    "tartanair",
 ]
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
@@ -112,7 +118,7 @@ def run(options: TrainOptions) -> int:
     training = LayeredTraining(options.preset, samples, options.objective, options.fit)
     datasets = [open_frames(folder, options.data_format) for folder in options.data]
     frames, held_out = hold_out(datasets, options.held_out)
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         end = train(
             training,
             frames,
@@ -121,18 +127,10 @@ def run(options: TrainOptions) -> int:
             options.out,
             init=options.init,
             sources=_sources(options),
-            report=_Watch().show,
+            report=Watch().show,
             stop=interrupted,
         )
-    finished = end.step == end.steps
-    if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
-        if finished:
-            print(options.out)
-        else:
-            command = shlex.join(["crispdepth", *sys.argv[1:]])
-            place = f"step {end.step} of {end.steps}"
-            print(f"Stopped after {place}; to go on: {command}", file=sys.stderr)
-    return ExitCode.OK if finished else ExitCode.INTERRUPTED
+    return finish(end, options.out)
 
 
 def _samples(options: TrainOptions) -> "SampleConfig":
@@ -231,51 +229,3 @@ def _silhouettes(folder: Path, seed: int) -> "MaskSource":
         raise FileNotFoundError(f"There is no mesh ({', '.join(MESH_SUFFIXES)}) in {folder}.")
     meshes = [trimesh.load_mesh(path) for path in files]
     return SilhouetteMasks.of_meshes(meshes, np.random.default_rng(seed))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """A function that says whether Ctrl-C was pressed (or SIGTERM came); twice ends at once."""
-    asked = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, signal.default_int_handler)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Watch:
-    """Progress on stderr: one line that changes on a terminal, else a line per evaluation."""
-
-    def __init__(self) -> None:
-        self._held_out: Mapping[str, float] = {}
-        self._live = sys.stderr.isatty()
-
-    def show(self, progress: "Progress") -> None:
-        """Show one report of `crispdepth.training.fit.fit`."""
-        self._held_out = progress.held_out or self._held_out
-        left_s = (progress.steps - progress.step) / max(progress.steps_per_second, 1e-9)
-        parts = [
-            f"step {progress.step}/{progress.steps}",
-            f"loss {progress.losses['loss']:.3f}",
-            f"{progress.samples_per_second:.1f} samples/s",
-            f"{progress.steps_per_second:.2f} steps/s",
-        ]
-        if self._held_out:
-            shown = ("error", "error_rough", "r3", "gate_precision", "gate_recall")
-            parts += [f"{k} {self._held_out[k]:.3f}" for k in shown if k in self._held_out]
-            parts.append(f"best {progress.best:.3f}")
-        parts.append(f"{timedelta(seconds=round(left_s))} left")
-        line = "  ".join(parts)
-        if self._live:
-            end = "\n" if progress.held_out else ""
-            print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
-        elif progress.held_out:
-            print(line, file=sys.stderr, flush=True)

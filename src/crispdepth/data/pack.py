@@ -24,12 +24,16 @@ from crispdepth.ops.resample import shrink
 from crispdepth.types import Camera, DepthMap, Float32Map
 
 PIXELS, INDEX = "frames.bin", "index.json"
-VERSION = 2
+VERSION = 3
+READABLE = (2, VERSION)  # version 2 had no masks
 STEPS = 65535
 """Inverse depth is stored as 1 to STEPS parts of the frame's largest; 0: not measured."""
 
 JPEG_QUALITY = 95
 MAX_INSTANCES = 255
+
+KINDS = (np.uint8, np.uint16, np.uint8, np.uint16, np.uint8)
+"""Number types of the planes of a frame, see `Entry.lengths`."""
 
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -40,7 +44,7 @@ class Entry(NamedTuple):
     name: str
     size: tuple[int, int]  # (height, width)
     start: int  # first byte in the file
-    lengths: tuple[int, ...]  # bytes of photo, inverse depth, instances, rough depth; 0: none
+    lengths: tuple[int, ...]  # bytes of photo, inverse depth, instances, rough, mask; 0: none
     unit: str
     nearest: float  # smallest depth, whose inverse is the largest; 0: nothing was measured
     ids: tuple[int, ...]  # what the stored numbers 1, 2, ... of the instances stand for
@@ -56,16 +60,16 @@ def pack_frames(
 ) -> None:
     """Write frames into a pack; one that is there is replaced when all frames are read.
 
-    Photos and ids are kept exactly (photos of a compact pack as JPEG of quality 95), depth to
-    1/65535 of the largest inverse depth of its frame, which is also the smallest that is stored,
-    rough depth to 1/65535 of its range, which alone has a meaning.
+    Photos, ids and masks are kept exactly (photos of a compact pack as JPEG of quality 95), depth
+    to 1/65535 of the largest inverse depth of its frame, which is also the smallest that is
+    stored, rough depth to 1/65535 of its range, which alone has a meaning.
     Of more than 255 instances in a frame the smallest are dropped.
 
     Args:
         frames: read one at a time.
         folder: made if it does not exist.
-        longest: longer side in pixels to which larger frames are shrunk; photos by area average,
-            depth and ids to the nearest pixel, which makes no values between two surfaces.
+        longest: longer side in pixels to which larger frames are shrunk; photos and masks by area
+            average, depth and ids to the nearest pixel, which makes no values between two surfaces.
         compact: encode the pixels: several times smaller, and slower to read.
 
     Raises:
@@ -106,7 +110,7 @@ def open_pack(folder: str | Path) -> Sequence[RgbdFrame]:
         )
     try:
         index = json.loads(read_bytes(folder / INDEX))
-        if (index["version"], index["byte_order"]) != (VERSION, sys.byteorder):
+        if index["version"] not in READABLE or index["byte_order"] != sys.byteorder:
             raise ValueError(f"it is of version {index['version']}, {index['byte_order']} endian")
         entries = tuple(_entry(fields) for fields in index["frames"])
         end = max(entry.start + sum(entry.lengths) for entry in entries)
@@ -136,10 +140,9 @@ class _Reader:
         return np.memmap(self._folder / PIXELS, np.uint8, "r")
 
     def __call__(self, entry: Entry) -> RgbdFrame:
-        kinds = (np.uint8, np.uint16, np.uint8, np.uint16)
         planes: list[Any] = []
         start = entry.start
-        for index, (length, dtype) in enumerate(zip(entry.lengths, kinds, strict=True)):
+        for index, (length, dtype) in enumerate(zip(entry.lengths, KINDS, strict=True)):
             data = np.asarray(self._bytes[start : start + length])
             start += length
             if not length:
@@ -155,7 +158,8 @@ class _Reader:
 
 def _entry(fields: Sequence[Any]) -> Entry:
     name, (height, width), start, lengths, unit, nearest, ids, camera = fields
-    return Entry(name, (height, width), start, tuple(lengths), unit, nearest, tuple(ids), camera)
+    lengths = (*lengths, 0)[: len(KINDS)]
+    return Entry(name, (height, width), start, lengths, unit, nearest, tuple(ids), camera)
 
 
 def _shrunk(frame: RgbdFrame, longest: int | None) -> RgbdFrame:
@@ -183,6 +187,7 @@ def _shrunk(frame: RgbdFrame, longest: int | None) -> RgbdFrame:
         ),
         instances=None if frame.instances is None else frame.instances[nearest],
         rough=None if frame.rough is None else shrink(frame.rough, size),
+        mask=None if frame.mask is None else shrink(frame.mask, size),
     )
 
 
@@ -194,7 +199,13 @@ def _planes(frame: RgbdFrame, start: int) -> tuple[list[Plane | None], Entry]:
     code = np.rint(share * STEPS).clip(depth.usable, STEPS).astype(np.uint16)  # valid is never 0
     numbers, ids = (None, ()) if frame.instances is None else _numbered(frame.instances)
     rough = None if frame.rough is None else _counts(frame.rough)
-    planes: list[Plane | None] = [np.ascontiguousarray(frame.image), code, numbers, rough]
+    planes: list[Plane | None] = [
+        np.ascontiguousarray(frame.image),
+        code,
+        numbers,
+        rough,
+        frame.mask,
+    ]
     camera = depth.camera
     matrices = (camera.K.tolist(), camera.cam_from_world.tolist()) if camera else None
     entry = Entry(frame.name, depth.size, start, (), depth.unit, nearest, ids, matrices)
@@ -219,7 +230,7 @@ def _counts(values: Float32Map) -> NDArray[np.uint16]:
 
 
 def _frame(entry: Entry, planes: Sequence[Any]) -> RgbdFrame:
-    image, code, instances, rough = planes
+    image, code, instances, rough, mask = planes
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 becomes infinite, hence invalid
         values = np.float32(entry.nearest * STEPS) / code.astype(np.float32)
     camera = None
@@ -233,6 +244,7 @@ def _frame(entry: Entry, planes: Sequence[Any]) -> RgbdFrame:
         depth=DepthMap(values, "depth", "m" if entry.unit == "m" else "relative", camera=camera),
         instances=None if instances is None else ids.take(instances, mode="clip"),
         rough=None if rough is None else rough.astype(np.float32),
+        mask=mask,
     )
 
 

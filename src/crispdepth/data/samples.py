@@ -242,19 +242,27 @@ def change_colours(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     brightness, contrast, saturation = rng.uniform(1 - JITTER, 1 + JITTER, 3)
     if rng.random() < GREY_CHANCE:
         saturation = 0.0
+    changed = recoloured(image, brightness, contrast, saturation)
+    if rng.random() < JPEG_CHANCE:
+        changed = compressed(changed, int(rng.integers(JPEG[0], JPEG[1] + 1)))
+    return changed
+
+
+def recoloured(
+    image: NDArray[np.uint8], brightness: float, contrast: float, saturation: float
+) -> NDArray[np.uint8]:
+    """A photo (h, w, 3) with these changed by factors; 1, 1, 1 keep it."""
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     middle = float(grey.mean())
     curve = brightness * (middle + contrast * (np.arange(256) - middle))
     saturated = cv2.addWeighted(
         image, saturation, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 1 - saturation, 0
     )
-    changed = np.asarray(cv2.LUT(saturated, np.rint(curve).clip(0, 255).astype(np.uint8)), np.uint8)
-    if rng.random() < JPEG_CHANCE:
-        changed = _compressed(changed, int(rng.integers(JPEG[0], JPEG[1] + 1)))
-    return changed
+    return np.asarray(cv2.LUT(saturated, np.rint(curve).clip(0, 255).astype(np.uint8)), np.uint8)
 
 
-def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """A photo (h, w, 3) as it comes back from a JPEG file of that quality."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)

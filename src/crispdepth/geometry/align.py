@@ -5,9 +5,16 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.types import BoolMap
+from crispdepth.geometry.warp import in_camera, sees
+from crispdepth.types import BoolMap, Camera
 
 TargetNorm = Literal["max", "minmax", "none"]
+
+PAIRS, JUDGES = 300, 2000
+"""Lines that a robust fit tries, and points that judge them."""
+
+INLYING = 2.5
+"""Robust standard deviations within which a point belongs to the fit."""
 
 
 class ScaleShift(NamedTuple):
@@ -105,3 +112,93 @@ def normalise_target(
     normalised = np.zeros(valid.shape)
     normalised[valid] = (t - low) / (high - low)
     return normalised
+
+
+def fit_scale_shift_robust(
+    prediction: NDArray[Any], target: NDArray[Any], rng: np.random.Generator
+) -> ScaleShift:
+    """Scale and shift that take most of ``prediction`` to ``target``, whatever the rest does.
+
+    Of the lines through random pairs the one with the least median of absolute residuals
+    (Rousseeuw 1984), then least squares over what is within `INLYING` robust deviations of it.
+
+    Args:
+        prediction: (n,).
+        target: (n,); up to almost half of them may be wrong.
+        rng: draws the pairs.
+
+    Raises:
+        ValueError: the vectors differ in length or are not finite, all values of the prediction
+            are equal, or the scale is not above 0: the two are not the same quantity.
+    """
+    x, y = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    if x.shape != y.shape or x.ndim != 1 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(f"Need two finite vectors of one length, got {x.shape} and {y.shape}.")
+    if x.size < 2 or np.ptp(x) == 0:
+        raise ValueError(
+            f"Two different values or more tell scale and shift, got {np.unique(x).size} in "
+            f"{x.size} points; give more points, or points farther apart in depth."
+        )
+    first, second = rng.integers(x.size, size=(2, PAIRS))
+    apart = x[first] != x[second]
+    if not apart.any():  # few differ from the rest: then there is no majority to find
+        return _positive(fit_scale_shift(x[None], y[None], np.ones((1, x.size), bool)))
+    first, second = first[apart], second[apart]
+    scales = (y[first] - y[second]) / (x[first] - x[second])
+    shifts = y[first] - scales * x[first]
+    chosen = np.arange(x.size) if x.size <= JUDGES else rng.choice(x.size, JUDGES, replace=False)
+    residuals = np.abs(scales[:, None] * x[chosen] + shifts[:, None] - y[chosen])
+    medians = np.median(residuals, axis=1)
+    best = int(medians.argmin())
+    reach = INLYING * 1.4826 * medians[best] + 1e-9 * np.abs(y).max()
+    inlying = np.abs(scales[best] * x + shifts[best] - y) <= reach
+    return _positive(fit_scale_shift(x[None], y[None], inlying[None]))
+
+
+def align_to_points(
+    inverse_depth: NDArray[Any],
+    camera: Camera,
+    points: NDArray[np.floating[Any]],
+    rng: np.random.Generator,
+    *,
+    inside: BoolMap | None = None,
+) -> ScaleShift:
+    """Scale and shift that take a relative inverse depth to that of sparse points.
+
+    Points that something hides, or that were triangulated wrongly, do not matter as long as they
+    are the fewer (`fit_scale_shift_robust`).
+
+    Args:
+        inverse_depth: (h, w), relative, as MiDaS and its kind see it.
+        camera: of the map.
+        points: (n, 3), world.
+        rng: see `fit_scale_shift_robust`.
+        inside: (h, w), the pixels whose points count; None: all.
+
+    Raises:
+        ValueError: fewer than two different values are left, the sizes differ, or the scale is
+            not above 0.
+    """
+    if inverse_depth.shape != camera.size or (inside is not None and inside.shape != camera.size):
+        raise ValueError(
+            f"The map is {inverse_depth.shape}, the camera's {camera.size}"
+            + ("." if inside is None else f", the mask {inside.shape}.")
+        )
+    seen = in_camera(camera, points)
+    seen = seen[sees(camera, seen)]
+    pixels = seen @ camera.K.T
+    column, row = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(np.intp).T
+    if inside is not None:
+        counts = inside[row, column]
+        seen, row, column = seen[counts], row[counts], column[counts]
+    return fit_scale_shift_robust(inverse_depth[row, column], 1 / seen[:, 2], rng)
+
+
+def _positive(fit: ScaleShift) -> ScaleShift:
+    if not fit.scale > 0:
+        raise ValueError(
+            f"The scale would be {fit.scale:g}: what is near in one is far in the other, or "
+            "the points have nothing to do with the map. Check the poses, or that both are inverse "
+            "depth."
+        )
+    return fit

@@ -101,3 +101,89 @@ class LayeredObjective:
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}.")
+
+
+@dataclass(frozen=True)
+class MultiviewStage:
+    """A part of the training of the multi-view network, with samples of one size."""
+
+    share: float
+    """Of all steps, in relation to the shares of the other stages."""
+
+    size: tuple[int, int]
+    """Height and width of the views, multiples of 32."""
+
+    views: tuple[int, int]
+    """The fewest and the most views of a sample; each step draws a number for its batch."""
+
+    batch: int
+    """Samples per step, over all processes."""
+
+    def __post_init__(self) -> None:
+        if not self.share > 0 or self.batch < 1:
+            raise ValueError(
+                "A stage has a share above 0 and a batch of 1 or more, got "
+                f"{self.share:g} and {self.batch}."
+            )
+        if min(self.size) < 32 or self.size[0] % 32 or self.size[1] % 32:
+            raise ValueError(
+                f"Height and width must be multiples of 32, got {self.size[0]} x {self.size[1]}."
+            )
+        if not 2 <= self.views[0] <= self.views[1]:
+            raise ValueError(f"Two views or more make a sample, got {self.views}.")
+
+
+def parse_curriculum(text: str) -> tuple[MultiviewStage, ...]:
+    """Stages such as ``0.6 128x160 2-4 8, 0.4 192x256 3 4``: share, size, views, batch.
+
+    Raises:
+        ValueError: it is no such text, or a number is out of range.
+    """
+    stages = []
+    for part in text.split(","):
+        try:
+            share, size, views, batch = part.split()
+            height, width = map(int, size.split("x"))
+            fewest, _, most = views.partition("-")
+            numbers = float(share), (height, width), (int(fewest), int(most or fewest)), int(batch)
+        except ValueError as error:
+            raise ValueError(
+                f"A stage reads SHARE HEIGHTxWIDTH VIEWS BATCH, such as 0.5 192x256 2-4 6; "
+                f"got {part.strip()!r}."
+            ) from error
+        stages.append(MultiviewStage(*numbers))
+    return tuple(stages)
+
+
+@dataclass(frozen=True)
+class MultiviewObjective:
+    """What the multi-view network learns."""
+
+    gamma: float = 0.9
+    """Weight of a prediction's loss beside that of the next finer one."""
+
+    planes: float = 0.1
+    """Weight of the cross entropy of the coarse planes."""
+
+    gradient: float = 0.5
+    """Weight of gradient matching over scales."""
+
+    edge: float = 5.0
+    """How much more than other pixels those along the mask's outline count."""
+
+    edge_radius: int = 2
+    """Pixels to either side that belong to the outline."""
+
+    outside: float = 0.2
+    """How much pixels beside the object count in samples that have a mask."""
+
+    rendering: float = 0.0
+    """Weight of what the Gaussians show, colour and alpha, where the network makes some."""
+
+    references: int = 0
+    """Views of a sample whose depth is asked for; 0: all."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value:g}.")

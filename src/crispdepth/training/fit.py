@@ -81,6 +81,7 @@ def fit(
     run: Path,
     *,
     settings: Mapping[str, Any],
+    batch_at: Callable[[int], int] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
@@ -96,6 +97,8 @@ def fit(
         config: how.
         run: folder for `CONFIG`, `LAST`, `BEST`, `LOG` and the events of tensorboard.
         settings: JSON values that decide the result besides ``config``; written down with it.
+        batch_at: how many samples a step (from 0) has, at most ``config.batch``; None: always
+            that. Step ``s`` has the samples from ``s * config.batch`` on.
         report: called every `REPORT_EVERY` steps and after every evaluation.
         stop: asked after every step (of several processes: at every report); True saves a
             checkpoint and ends the session.
@@ -106,13 +109,15 @@ def fit(
             processes, or the loss is no number any more.
     """
     accelerator = Accelerator(cpu=config.cpu)
-    if config.batch % accelerator.num_processes:
+    batch_at = batch_at or (lambda step: config.batch)
+    uneven = (n for n in map(batch_at, range(config.steps)) if n % accelerator.num_processes)
+    if batch := next(uneven, 0):
         raise ValueError(
-            f"A batch of {config.batch} cannot be shared evenly by {accelerator.num_processes} "
+            f"A batch of {batch} cannot be shared evenly by {accelerator.num_processes} "
             "processes; choose a multiple of their number."
         )
     facts = _settle(run, {**settings, "fit": asdict(config)}, write=accelerator.is_main_process)
-    session = _Session(model, recipe, config, run, accelerator, facts)
+    session = _Session(model, recipe, config, run, accelerator, facts, batch_at)
     with torch.random.fork_rng(), ExitStack() as files:  # the caller keeps its random numbers
         if accelerator.is_main_process:
             session.log = files.enter_context(_Log(run, session.step))
@@ -162,11 +167,13 @@ class _Session:
         run: Path,
         accelerator: Accelerator,
         facts: dict[str, Any],
+        batch_at: Callable[[int], int],
     ) -> None:
         self.recipe, self.config, self.run, self.facts = recipe, config, run, facts
+        self.batch_at = batch_at
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
-        self.model: nn.Module = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = _channels_last(model.to(self.device))
         self.ema = AveragedModel(self.model, multi_avg_fn=_running_mean(config.ema)).eval()
         self.parameters = [*self.model.parameters()]
         optimizer = torch.optim.AdamW(
@@ -177,7 +184,7 @@ class _Session:
         if (run / LAST).is_file():
             saved = load_checkpoint(run / LAST, self.modules, optimizer)
             self.step, self.best = int(saved["step"]), float(saved["best"])
-        self.first_step = self.step
+        self.first_step, self.samples = self.step, 0
         self.parallel, self.optimizer = accelerator.prepare(self.model.train(), optimizer)
         self.log: _Log | None = None  # only in the main process
         self.meter = _Meter()
@@ -234,8 +241,8 @@ class _Session:
 
     def _indices(self) -> Iterator[list[int]]:
         """Of each step that is left, the numbers of this process's samples."""
-        share = self.config.batch // self.accelerator.num_processes
         for step in range(self.step, self.config.steps):
+            share = self.batch_at(step) // self.accelerator.num_processes
             first = step * self.config.batch + self.accelerator.process_index * share
             yield [*range(first, first + share)]
 
@@ -254,6 +261,7 @@ class _Session:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update_parameters(self.model)
+        self.samples += self.batch_at(self.step)
         self.step += 1
         self.meter.add(losses)
 
@@ -282,15 +290,15 @@ class _Session:
             save_checkpoint(self.run / LAST, self.modules, self.optimizer, facts)
 
     def _progress(self, losses: Mapping[str, float], held_out: Mapping[str, float]) -> Progress:
-        speed = (self.step - self.first_step) / max(self.meter.seconds, 1e-9)
+        seconds = max(self.meter.seconds, 1e-9)
         return Progress(
             step=self.step,
             steps=self.config.steps,
             losses=losses,
             held_out=held_out,
             best=self.best,
-            steps_per_second=speed,
-            samples_per_second=speed * self.config.batch,
+            steps_per_second=(self.step - self.first_step) / seconds,
+            samples_per_second=self.samples / seconds,
         )
 
 
@@ -348,6 +356,14 @@ class _Log:
             entry["samples_per_second"] = round(progress.samples_per_second, 2)
             self._lines.append(json.dumps(entry))
             write_text(self._path, "\n".join(self._lines) + "\n")
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """The model, weights of 2-D convolutions in the format in which they are fastest."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:  # those of 3-D convolutions have another format
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def _running_mean(decay: float) -> Callable[[Any, Any, Tensor | int], None]:

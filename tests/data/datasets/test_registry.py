@@ -19,12 +19,16 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "looked_for"),
     [
+        ("blendedmvs", "rendered_depth_maps"),
+        ("dtu", "Depths/*/depth_map_*.pfm"),
         ("folder", "a folder images and a folder depth"),
         ("hypersim", "depth_meters.hdf5"),
         ("middlebury", "disp0.pfm"),
         ("nyu", "nyu_depth_v2_labeled.mat"),
+        ("objaverse", "[0-9]*.npy"),
         ("rendered", "scene.json"),
         ("scannet", "depth/*.png"),
+        ("scenes", "transforms.json"),
         ("sevenscenes", "frame-*.depth.png"),
         ("tartanair", "_left_depth.npy"),
     ],

@@ -38,14 +38,14 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class RgbdFrame:
-    """A photo with its true depth and, where there are any, instance ids, rough depth and camera.
+    """A photo with its true depth and, if there are any, instance ids, rough depth, camera, mask.
 
     The camera, if known, is that of ``depth``. Every dataset of this package is a
     `collections.abc.Sequence` of these, whose frames are read from disk when they are asked for.
 
     Raises:
         ValueError: the photo is not (h, w, 3) uint8, the true depth is no z-depth, the ids are
-            not int32, the rough depth is not float32, or the sizes differ.
+            not int32, the rough depth is not float32, the mask is not uint8, or the sizes differ.
     """
 
     name: str  # unique in its dataset
@@ -53,6 +53,7 @@ class RgbdFrame:
     depth: DepthMap  # the true z-depth; invalid where it was not measured
     instances: NDArray[np.int32] | None = None  # (h, w) ids, 0 = none
     rough: Float32Map | None = None  # (h, w) relative inverse depth that a network saw in the photo
+    mask: NDArray[np.uint8] | None = None  # (h, w), 255 = all of the pixel shows the scene's object
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
@@ -79,6 +80,12 @@ class RgbdFrame:
                     f"The rough depth of frame {self.name} must be float32, got {self.rough.dtype}."
                 )
             sizes["rough"] = self.rough.shape
+        if self.mask is not None:
+            if self.mask.dtype != np.uint8:
+                raise ValueError(
+                    f"The mask of frame {self.name} must be uint8, got {self.mask.dtype}."
+                )
+            sizes["mask"] = self.mask.shape
         _require_one_size(f"frame {self.name}", sizes)
 
 

@@ -9,14 +9,15 @@ import numpy as np
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.datasets.files import LazyFrames, read_ids, read_photo, read_plane
 from crispdepth.data.datasets.scene_json import Frame, find_frames
+from crispdepth.ops.images import eight_bit
 from crispdepth.types import DepthMap
 
 
 def open_rendered(root: str | Path) -> Sequence[RgbdFrame]:
     """The frames of a scene folder, or of all scene folders directly inside ``root``.
 
-    Depth is invalid where there is no surface. Rough depth is read where there is any (``init``),
-    the soft masks of the scenes are not.
+    Depth is invalid where there is no surface. Rough depth (``init``) and the soft mask of the
+    object are read where there are any.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -34,4 +35,5 @@ def _read(frame: Frame) -> RgbdFrame:
         depth=DepthMap(metres, "depth", "m", camera=frame.camera(metres.shape)),
         instances=None if frame.instances is None else read_ids(frame.instances),
         rough=None if rough is None else read_plane(rough).astype(np.float32),
+        mask=None if frame.mask is None else eight_bit(read_plane(frame.mask)),
     )

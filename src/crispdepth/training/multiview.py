@@ -1,0 +1,266 @@
+"""How the multi-view network is trained.
+
+Inverse depth as a share of the stated range, of all predictions from coarse to fine; cross entropy
+of the coarse planes; gradient matching weighted along the masks' outlines; what the Gaussians
+show, where there are any. Samples grow from stage to stage of a curriculum.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from crispdepth.data.datasets import RgbdFrame
+from crispdepth.data.multiview_samples import (
+    MultiviewSample,
+    MultiviewSampleConfig,
+    MultiviewSampler,
+)
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
+from crispdepth.ops.splat import Splats
+from crispdepth.training.checkpoint import load_weights
+from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
+from crispdepth.training.fit import BEST, LAST, Progress, fit
+from crispdepth.training.multiview_batch import MultiviewBatch, collate
+from crispdepth.training.multiview_held_out import held_out_figures
+from crispdepth.training.multiview_losses import (
+    coarse_truth,
+    gradient_matching,
+    inverse_depth_loss,
+    outline,
+    plane_loss,
+)
+from crispdepth.training.multiview_rendering import rendering_losses
+
+HELD_OUT_SEED = 2**31 - 1
+"""Seed of the held-out samples; no training should use it."""
+
+
+@dataclass(frozen=True)
+class MultiviewTraining:
+    """Everything that decides what a training makes of its data.
+
+    ``network`` is that of the preset, or what was made of it. The batch of ``fit`` is that of the
+    largest stage.
+
+    Raises:
+        ValueError: there is no stage, or the batch is another one.
+    """
+
+    preset: str
+    network: MultiviewNetworkConfig
+    samples: MultiviewSampleConfig
+    stages: tuple[MultiviewStage, ...]
+    objective: MultiviewObjective
+    fit: FitConfig
+
+    def __post_init__(self) -> None:
+        largest = max((stage.batch for stage in self.stages), default=0)
+        if largest != self.fit.batch:
+            raise ValueError(
+                f"The batch must be that of the largest stage, {largest}, got {self.fit.batch}."
+            )
+
+    def stage(self, step: int) -> MultiviewStage:
+        """The stage that a step (from 0) is part of."""
+        ends = [*accumulate(stage.share for stage in self.stages)]
+        number = bisect_right(ends, step / self.fit.steps * ends[-1])
+        return self.stages[min(number, len(ends) - 1)]
+
+    def views(self, step: int) -> int:
+        """How many views the samples of a step have."""
+        fewest, most = self.stage(step).views
+        words = [self.fit.seed, step]
+        return int(np.random.default_rng(words).integers(fewest, most + 1))
+
+
+def train(
+    training: MultiviewTraining,
+    frames: Sequence[RgbdFrame],
+    held_out: Sequence[RgbdFrame],
+    run: Path,
+    *,
+    init: Path | None = None,
+    sources: Mapping[str, Any] | None = None,
+    held_out_samples: int = 48,
+    report: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Train a network in the folder ``run``, or continue the training begun there.
+
+    Args:
+        training: what to train, and how.
+        frames: what samples are made of.
+        held_out: what the samples for evaluation are made of; of other scenes.
+        run: folder for the results, see `crispdepth.training.fit`.
+        init: folder of a run whose best weights to start from.
+        sources: JSON values that say what ``frames`` are; kept with the weights, and a run is
+            continued only with the same.
+        held_out_samples: how many to evaluate on, of the last stage's size.
+        report: see `fit`.
+        stop: see `fit`.
+
+    Raises:
+        OSError: a file of ``run`` or ``init`` cannot be read or written.
+        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, or
+            ``init`` is of another network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.fit.seed)
+        model = MultiviewNetwork(training.network)
+    if init is not None and not (run / LAST).is_file():
+        load_weights(init / BEST, model)
+    sampler = MultiviewSampler(frames, training.samples)
+    sampler.with_views(max(stage.views[1] for stage in training.stages))  # now, not in a worker
+    tests = MultiviewSampler(held_out, training.samples.faultless())
+    last = training.stages[-1]
+    views = min(last.views[1], max(map(len, tests.scenes)))
+    recipe = MultiviewRecipe(
+        sampler,
+        training,
+        [tests.draw(HELD_OUT_SEED, index, last.size, views) for index in range(held_out_samples)],
+    )
+    settings = {
+        "preset": training.preset,
+        "network": asdict(training.network),
+        "samples": asdict(training.samples),
+        "stages": [asdict(stage) for stage in training.stages],
+        "objective": asdict(training.objective),
+        "init": init.name if init else None,
+        "frames": len(frames),
+        "sources": dict(sources or {}),
+    }
+    return fit(
+        model,
+        recipe,
+        training.fit,
+        run,
+        settings=settings,
+        batch_at=lambda step: training.stage(step).batch,
+        report=report,
+        stop=stop,
+    )
+
+
+class SampleStream(Dataset[MultiviewSample]):
+    """The samples of a training by number; each step has its size and number of views."""
+
+    def __init__(self, sampler: MultiviewSampler, training: MultiviewTraining) -> None:
+        """Item ``i`` belongs to step ``i // batch``."""
+        self._sampler, self._training = sampler, training
+
+    def __getitem__(self, index: int) -> MultiviewSample:
+        training = self._training
+        step = index // training.fit.batch
+        size, views = training.stage(step).size, training.views(step)
+        return self._sampler.draw(training.fit.seed, index, size, views)
+
+
+class MultiviewRecipe:
+    """The training of a `crispdepth.models.multiview.network.MultiviewNetwork`, for `fit`."""
+
+    def __init__(
+        self,
+        sampler: MultiviewSampler,
+        training: MultiviewTraining,
+        held_out: Sequence[MultiviewSample],
+    ) -> None:
+        """Trained on the sampler's samples, evaluated on ``held_out``, which are of one size."""
+        self._sampler, self._training, self._held_out = sampler, training, held_out
+
+    def dataset(self) -> Dataset[MultiviewSample]:
+        """The samples of the seed."""
+        return SampleStream(self._sampler, self._training)
+
+    def collate(self, samples: list[MultiviewSample]) -> MultiviewBatch:
+        """Samples as one batch of CPU tensors."""
+        return collate(samples)
+
+    def losses(self, model: nn.Module, batch: MultiviewBatch) -> dict[str, Tensor]:
+        """The loss of one step and its parts, each with its weight."""
+        objective = self._training.objective
+        prediction = predict(model, batch, objective.references or None)
+        losses = depth_losses(prediction, batch, objective)
+        if objective.rendering:
+            gaussians: Sequence[Splats] | None = getattr(prediction, "gaussians", None)
+            if gaussians is None:
+                raise ValueError(
+                    f"--rendering {objective.rendering:g}: the network of the preset "
+                    f"{self._training.preset} makes no Gaussians; choose another one."
+                )
+            background = torch.rand(3, device=batch.depth.device)
+            for name, loss in rendering_losses(gaussians, batch, background).items():
+                losses[name] = objective.rendering * loss
+                losses["loss"] = losses["loss"] + losses[name]
+        return losses
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """See `held_out_figures`."""
+        size = self._training.stages[-1].batch
+        batches = (
+            MultiviewBatch(
+                *(part.to(device) for part in collate(self._held_out[start : start + size]))
+            )
+            for start in range(0, len(self._held_out), size)
+        )
+        with torch.no_grad():
+            return held_out_figures(
+                (predict(model, batch).inverse_depth, batch) for batch in batches
+            )
+
+
+def predict(
+    model: nn.Module, batch: MultiviewBatch, references: int | None = None
+) -> MultiviewPrediction:
+    """What the network makes of a batch, for its first ``references`` views; None: for all."""
+    prediction: MultiviewPrediction = model(
+        batch.images.float() / 255,
+        batch.K,
+        batch.cam_from_world,
+        batch.near,
+        batch.far,
+        batch.masks,
+        references,
+    )
+    return prediction
+
+
+def depth_losses(
+    prediction: MultiviewPrediction, batch: MultiviewBatch, objective: MultiviewObjective
+) -> dict[str, Tensor]:
+    """The loss of the depths that were predicted, and its parts, each with its weight.
+
+    ``depth`` is of the finest prediction, ``coarse_1``, ``coarse_2``, ... of the others.
+    """
+    count = prediction.inverse_depth.shape[1]
+    depth, alpha = batch.depth[:, :count], batch.alpha[:, :count, 0]
+    near, far = batch.near[:, :count], batch.far[:, :count]
+    valid = depth > 0
+    target = torch.where(valid, 1 / torch.where(valid, depth, 1.0), 0.0)
+    span = 1 / near - 1 / far
+    edges = outline(batch.alpha[:, :count], objective.edge_radius)[:, :, 0]
+    counts = alpha + objective.outside * (1 - alpha)
+    weight = valid * counts * (1 + objective.edge * edges)
+    final = prediction.inverse_depth.float()
+    losses = {
+        "depth": inverse_depth_loss(final, target, weight, span),
+        "gradient": objective.gradient * gradient_matching(final, target, weight, span),
+    }
+    for number, coarse in enumerate(prediction.coarse, start=1):
+        stride = depth.shape[-1] // coarse.shape[-1]
+        truth, known = coarse_truth(target, valid, stride)
+        share = known * nn.functional.avg_pool2d(counts, stride)
+        factor = objective.gamma ** (len(prediction.coarse) - number + 1)
+        losses[f"coarse_{number}"] = factor * inverse_depth_loss(coarse.float(), truth, share, span)
+        if number == 1 and objective.planes:
+            entropy = plane_loss(prediction.logits.float(), truth, share, near, far)
+            losses["planes"] = objective.planes * entropy
+    return {"loss": torch.stack([*losses.values()]).sum(), **losses}

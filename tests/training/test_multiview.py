@@ -1,0 +1,308 @@
+"""The multi-view network's training: what a step is given, what it loses, that it learns."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crispdepth.data.datasets import RgbdFrame
+from crispdepth.data.multiview_samples import MultiviewSampleConfig, MultiviewSampler
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
+from crispdepth.ops.splat import Splats
+from crispdepth.training.config import (
+    FitConfig,
+    MultiviewObjective,
+    MultiviewStage,
+    parse_curriculum,
+)
+from crispdepth.training.fit import LAST, Progress
+from crispdepth.training.multiview import (
+    MultiviewRecipe,
+    MultiviewTraining,
+    SampleStream,
+    depth_losses,
+    predict,
+    train,
+)
+from crispdepth.training.multiview_batch import MultiviewBatch, collate
+from crispdepth.training.multiview_held_out import held_out_figures
+from crispdepth.training.multiview_losses import coarse_truth
+from crispdepth.training.multiview_rendering import rendering_losses
+from tests.posed import ball_frames
+
+EASY = MultiviewSampleConfig(zoom=0.9, wrong=0, incomplete=0, untold=0, colour=0)
+QUICK = FitConfig(steps=8, batch=2, lr=2e-3, warmup=2, ema=0.8, every=4, workers=0)
+STAGE = MultiviewStage(1, (32, 32), (2, 2), 2)
+OBJECTIVE = MultiviewObjective()
+NETWORK = MultiviewNetworkConfig(
+    widths=(8, 16, 32),
+    attention_blocks=1,
+    planes=(16, 4),
+    filter_width=4,
+    unet_width=8,
+    features=8,
+)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[RgbdFrame]:
+    return [
+        frame for scene in range(3) for frame in ball_frames(f"scene{scene}", 4, masks=scene == 1)
+    ]
+
+
+def batch_of(frames: list[RgbdFrame], count: int = 6) -> MultiviewBatch:
+    sampler = MultiviewSampler(frames, replace(EASY, masked_others=0.5))
+    return collate([sampler.draw(3, index, (32, 64), 3) for index in range(count)])
+
+
+def oracle(batch: MultiviewBatch) -> MultiviewPrediction:
+    """The truth; in the middle of the range where there is none."""
+    middle = 0.5 * (1 / batch.near + 1 / batch.far)[..., None, None]
+    valid = batch.depth > 0
+    inverse = torch.where(valid, 1 / batch.depth, middle)
+    coarse = [coarse_truth(inverse, valid, stride)[0] for stride in (4, 2)]
+    logits = torch.zeros(*coarse[0].shape[:2], 8, *coarse[0].shape[2:])
+    ones = torch.ones_like(coarse[0])
+    return MultiviewPrediction(inverse, (coarse[0], coarse[1]), logits, ones, ones)
+
+
+def test_a_batch_holds_the_samples_as_they_are(frames: list[RgbdFrame]) -> None:
+    sampler = MultiviewSampler(frames, EASY)
+    samples = [sampler.draw(0, index, (32, 64), 3) for index in range(2)]
+    batch = collate(samples)
+    assert batch.images.shape == (2, 3, 3, 32, 64)
+    assert batch.images.dtype == torch.uint8
+    assert torch.equal(batch.images[1, 2], torch.from_numpy(samples[1].images[2]).permute(2, 0, 1))
+    assert batch.masks.shape == batch.alpha.shape == (2, 3, 1, 32, 64)
+    assert torch.equal(batch.depth[1], torch.from_numpy(samples[1].depth))
+
+
+def test_the_truth_loses_nothing_but_its_planes(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames)
+    losses = depth_losses(oracle(batch), batch, OBJECTIVE)
+    assert [*losses] == ["loss", "depth", "gradient", "coarse_1", "planes", "coarse_2"]
+    parts = [value for name, value in losses.items() if name != "loss"]
+    torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
+    for name in ("depth", "gradient", "coarse_1", "coarse_2"):
+        assert losses[name] < 1e-5
+
+
+def test_coarser_predictions_count_less(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames)
+    truth = oracle(batch)
+    shift = 0.1 * (1 / batch.near - 1 / batch.far)[..., None, None]
+    low, high = (part + shift for part in truth.coarse)
+    off = truth._replace(inverse_depth=truth.inverse_depth + shift, coarse=(low, high))
+    losses = depth_losses(off, batch, replace(OBJECTIVE, gamma=0.5))
+    assert losses["depth"].item() == pytest.approx(0.1, rel=1e-4)
+    assert losses["coarse_2"].item() == pytest.approx(0.05, rel=1e-4)
+    assert losses["coarse_1"].item() == pytest.approx(0.025, rel=1e-4)
+
+
+def test_outlines_count_more_and_what_is_beside_the_object_less(frames: list[RgbdFrame]) -> None:
+    sampler = MultiviewSampler(frames[4:8], replace(EASY, masked_objects=1, rgba=0, object_range=0))
+    batch = collate([sampler.draw(0, index, (32, 64), 2) for index in range(4)])
+    truth = oracle(batch)
+    shift = 0.1 * (1 / batch.near - 1 / batch.far)[..., None, None]
+    inside = batch.alpha[:, :, 0] > 0.5
+
+    def lost(where: Tensor, **changes: float) -> float:
+        off = truth._replace(inverse_depth=truth.inverse_depth + shift * where)
+        return depth_losses(off, batch, replace(OBJECTIVE, **changes))["depth"].item()
+
+    assert lost(~inside, edge=0, outside=0) < 0.05 * lost(~inside, edge=0, outside=1)
+    near = torch.nn.functional.max_pool2d(1.0 * inside, 3, 1, 1) > 0
+    near &= torch.nn.functional.max_pool2d(1.0 * ~inside, 3, 1, 1) > 0
+    assert lost(near, edge=10) > 1.5 * lost(near, edge=0)
+
+
+def test_only_views_that_were_asked_for_are_judged(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames)
+    truth = oracle(batch)
+    first = MultiviewPrediction(
+        truth.inverse_depth[:, :1],
+        (truth.coarse[0][:, :1], truth.coarse[1][:, :1]),
+        truth.logits[:, :1],
+        truth.probability[:, :1],
+        truth.evidence[:, :1],
+    )
+    assert depth_losses(first, batch, OBJECTIVE)["depth"] < 1e-6
+
+
+def test_the_truth_scores_full_marks(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 12)
+    figures = held_out_figures([(oracle(batch).inverse_depth, batch)])
+    for kind in ("scene", "object", "rgba"):
+        assert figures[f"{kind}_abs_rel"] < 1e-5
+        assert figures[f"{kind}_delta1"] == 1
+    assert "scene_band" not in figures
+    assert figures["error"] < 1e-5
+    off = held_out_figures([(oracle(batch).inverse_depth / 1.1, batch)])
+    assert off["object_abs_rel"] == pytest.approx(0.1, rel=1e-4)
+    assert off["object_band"] == pytest.approx(0.1, rel=1e-4)
+    assert off["error"] == pytest.approx(0.1, rel=1e-4)
+
+
+def test_without_any_depth_there_are_no_figures(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 2)
+    blind = batch._replace(depth=torch.zeros_like(batch.depth))
+    with pytest.raises(ValueError, match="no depth was measured"):
+        held_out_figures([(oracle(batch).inverse_depth, blind)])
+
+
+class Ball(nn.Module):
+    """Says the truth of a batch and, if there are any, shows Gaussians."""
+
+    def __init__(self, batch: MultiviewBatch, gaussians: list[Splats] | None) -> None:
+        super().__init__()
+        self.batch, self.gaussians = batch, gaussians
+
+    def forward(self, *inputs: Tensor) -> MultiviewPrediction:
+        truth = oracle(self.batch)
+        if self.gaussians is None:
+            return truth
+
+        class WithGaussians(MultiviewPrediction):
+            gaussians = self.gaussians
+
+        return WithGaussians(*truth)
+
+
+def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 2)
+    fit = replace(QUICK, batch=2)
+    training = MultiviewTraining(
+        "tiny", NETWORK, EASY, (STAGE,), replace(OBJECTIVE, rendering=2), fit
+    )
+    recipe = MultiviewRecipe(MultiviewSampler(frames, EASY), training, [])
+    straight = torch.tensor([[1.0, 0, 0, 0]])
+    blob = Splats(
+        torch.tensor([[0.0, 0, 5]]), torch.ones(1, 3), straight, torch.ones(1) / 2,
+        torch.zeros(1, 1, 3),
+    )  # fmt: skip
+    losses = recipe.losses(Ball(batch, [blob, blob]), batch)
+    shown = rendering_losses([blob, blob], batch, torch.full((3,), 0.5))
+    torch.testing.assert_close(losses["render_alpha"], 2 * shown["render_alpha"])
+    parts = [value for name, value in losses.items() if name != "loss"]
+    torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
+    with pytest.raises(ValueError, match="--rendering 2: the network of the preset tiny makes no"):
+        recipe.losses(Ball(batch, None), batch)
+
+
+def test_steps_go_through_the_stages_by_their_shares(frames: list[RgbdFrame]) -> None:
+    stages = parse_curriculum("3 32x32 2 4, 1 32x64 2-4 1")
+    assert stages == (
+        MultiviewStage(3, (32, 32), (2, 2), 4),
+        MultiviewStage(1, (32, 64), (2, 4), 1),
+    )
+    training = MultiviewTraining(
+        "tiny", NETWORK, EASY, stages, OBJECTIVE, replace(QUICK, batch=4, steps=40)
+    )
+    assert [training.stage(step) for step in (0, 29)] == [stages[0]] * 2
+    assert [training.stage(step) for step in (30, 39)] == [stages[1]] * 2
+    assert {training.views(step) for step in range(30)} == {2}
+    assert {training.views(step) for step in range(30, 40)} == {2, 3, 4}
+    stream = SampleStream(MultiviewSampler(frames, EASY), training)
+    assert stream[4 * 29 + 3].images.shape == (2, 32, 32, 3)
+    assert stream[4 * 30].images.shape == (training.views(30), 32, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.5 192x256 3", "A stage reads SHARE HEIGHTxWIDTH VIEWS BATCH"),
+        ("0.5 100x256 3 4", "multiples of 32, got 100 x 256"),
+        ("0 64x64 3 4", "share above 0"),
+        ("1 64x64 1 4", "Two views or more"),
+        ("1 64x64 4-3 4", "Two views or more"),
+    ],
+)
+def test_a_curriculum_that_makes_no_sense_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_curriculum(text)
+
+
+def test_the_batch_is_that_of_the_largest_stage() -> None:
+    with pytest.raises(ValueError, match="largest stage, 2, got 3"):
+        MultiviewTraining("tiny", NETWORK, EASY, (STAGE,), OBJECTIVE, replace(QUICK, batch=3))
+
+
+Fit = Callable[..., list[Progress]]
+
+
+@pytest.fixture(scope="module")
+def fit_tiny(frames: list[RgbdFrame]) -> Fit:
+    """Train the miniature network; returns the reports of the evaluations."""
+
+    def start(
+        run: Path,
+        fit: FitConfig = QUICK,
+        stages: tuple[MultiviewStage, ...] = (STAGE,),
+        init: Path | None = None,
+        stop_at: int = 10**6,
+    ) -> list[Progress]:
+        reports: list[Progress] = []
+        steps = iter(range(1, 10**6))
+        train(
+            MultiviewTraining("tiny", NETWORK, EASY, stages, OBJECTIVE, fit),
+            frames[:8],
+            frames[8:],
+            run,
+            init=init,
+            held_out_samples=4,
+            report=reports.append,
+            stop=lambda: next(steps) == stop_at,
+        )
+        return [report for report in reports if report.held_out]
+
+    return start
+
+
+def test_a_network_learns_a_batch(frames: list[RgbdFrame]) -> None:
+    sampler = MultiviewSampler(frames, EASY)
+    batch = collate([sampler.draw(0, index, (32, 32), 2) for index in range(2)])
+    torch.manual_seed(0)
+    network = MultiviewNetwork(NETWORK)
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    course = []
+    for _ in range(20):
+        losses = depth_losses(predict(network, batch), batch, OBJECTIVE)
+        optimizer.zero_grad()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        course.append({name: value.item() for name, value in losses.items()})
+    first, last = course[0], course[-1]
+    assert last["loss"] < 0.75 * first["loss"]
+    assert last["depth"] < 0.8 * first["depth"]
+
+
+def test_a_run_starts_from_the_weights_of_another(tmp_path: Path, fit_tiny: Fit) -> None:
+    (trained,) = fit_tiny(tmp_path / "one", replace(QUICK, steps=4, lr=0.02))
+    still = replace(QUICK, steps=1, lr=1e-12)  # as good as not trained
+    (begun,) = fit_tiny(tmp_path / "two", still, init=tmp_path / "one")
+    (fresh,) = fit_tiny(tmp_path / "three", still)
+    assert begun.held_out["error"] == pytest.approx(trained.held_out["error"], rel=1e-4)
+    assert fresh.held_out["error"] != pytest.approx(trained.held_out["error"], rel=1e-3)
+
+
+def test_stopped_and_resumed_it_ends_as_if_it_had_run_through(
+    tmp_path: Path, fit_tiny: Fit
+) -> None:
+    stages = (replace(STAGE, batch=1, views=(2, 3)), STAGE)
+    short = replace(QUICK, steps=4, every=2)
+    fit_tiny(tmp_path / "through", short, stages)
+    fit_tiny(tmp_path / "resumed", short, stages, stop_at=1)
+    fit_tiny(tmp_path / "resumed", short, stages)
+    states = [load_file(tmp_path / name / LAST) for name in ("through", "resumed")]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_stages_with_more_views_than_there_are_end_at_once(tmp_path: Path, fit_tiny: Fit) -> None:
+    with pytest.raises(ValueError, match="No scene has 5 posed views, the most are 4"):
+        fit_tiny(tmp_path, stages=(replace(STAGE, views=(2, 5)),))
