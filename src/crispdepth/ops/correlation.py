@@ -16,7 +16,7 @@ from torch import Tensor
 from crispdepth.ops.plane_sweep import Projection
 from crispdepth.types import Size
 
-_BAGS = 1 << 16  # samples at once
+_SAMPLES = 1 << 16  # samples at once
 
 
 def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int = 1) -> Tensor:
@@ -57,12 +57,13 @@ def correlate_plainly(
     reference: Tensor, source: Tensor, where: Projection, groups: int = 1
 ) -> Tensor:
     """`correlate` of float32 features with `grid_sample`, plane by plane."""
-    split = reference.unflatten(1, (groups, -1))
+    split = torch.unflatten(reference, 1, (groups, -1))
     planes = [
-        (split * sampled(source, x, y).unflatten(1, (groups, -1))).sum(dim=2)
+        (split * torch.unflatten(sampled(source, x, y), 1, (groups, -1))).sum(dim=2)
         for x, y in zip(where.x.unbind(1), where.y.unbind(1), strict=True)
     ]
-    return torch.stack(planes, dim=2) / split.shape[2] ** 0.5
+    costs: Tensor = torch.stack(planes, dim=2) / float(split.shape[2]) ** 0.5
+    return costs
 
 
 def sampled(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -88,12 +89,12 @@ class _Correlation(torch.autograd.Function):
         in_group = torch.eye(groups).repeat_interleave(channels // groups, dim=1)
         in_group = in_group / (channels // groups) ** 0.5
         costs = reference.new_empty(number, groups, depths, pixels)
-        step = max(1, _BAGS // pixels)
+        step = max(1, _SAMPLES // pixels)
         for n in range(number):
             rows, table = _rows(reference[n]), _rows(source[n])
             for start in range(0, depths, step):
                 part = slice(start, start + step)
-                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), source.shape[2:])
+                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), _size(source))
                 found = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
                 found.view(-1, pixels, channels).mul_(rows)
                 costs[n, :, part] = (in_group @ found.t()).view(groups, -1, pixels)
@@ -107,14 +108,14 @@ class _Correlation(torch.autograd.Function):
         pixels = size[0] * size[1]
         each = channels // ctx.groups
         to_reference, to_source = torch.empty_like(reference), torch.empty_like(source)
-        step = max(1, _BAGS // pixels)
+        step = max(1, _SAMPLES // pixels)
         for n in range(number):
             rows, table = _rows(reference[n]), _rows(source[n]).requires_grad_()
             gradient = gradients[0][n].flatten(2) / each**0.5
             per_row, per_entry = torch.zeros_like(rows), torch.zeros_like(table)
             for start in range(0, depths, step):
                 part = slice(start, start + step)
-                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), source.shape[2:])
+                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), _size(source))
                 # (planes, pixels, channels): what each sample's correlation counts
                 counts = gradient[:, part].permute(1, 2, 0).repeat_interleave(each, dim=2)
                 with torch.enable_grad():
@@ -125,6 +126,11 @@ class _Correlation(torch.autograd.Function):
             to_reference[n] = per_row.t().view(channels, *size)
             to_source[n] = per_entry.t().view_as(source[n])
         return to_reference, to_source, None, None, None
+
+
+def _size(image: Tensor) -> Size:
+    height, width = image.shape[-2:]
+    return height, width
 
 
 def _rows(image: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the answer and upsampling. Masks say which source pixels are evidence, which pla
 looking at, and where depth may jump; ones everywhere are the same as no masks.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -214,6 +215,51 @@ class MultiviewNetwork(nn.Module):
         )
         fine, _ = expectation(self.filter_half(volume), rho, 0)
         return fine[:, None]
+
+
+ADDED = (
+    "pyramid.lateral.",
+    "pyramid.gates.",
+    "regulariser.mask.",
+    "regulariser.gates.",
+    "residual.gates.",
+    "separable.",
+    "edges.",
+    "blend.",
+    "correlate_quarter.trust.",
+    "correlate_half.trust.",
+)
+"""Parts that a network may have or not: with their first weights they change nothing, or next to
+nothing (`EdgeVolume` of the convex kind)."""
+
+
+def adopt(network: MultiviewNetwork, tensors: Mapping[str, Tensor]) -> None:
+    """Load the weights of a network with fewer parts, such as one without masks.
+
+    What it did not have keeps its first weights, so the answer is the same.
+
+    Raises:
+        ValueError: it had parts that this one has not, or differs in more than parts.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if name not in tensors and not name.startswith(ADDED)]
+    unknown = [name for name in tensors if name not in own]
+    if missing or unknown:
+        raise ValueError(
+            "These weights are of another network: "
+            + "; ".join(
+                f"{what} {', '.join(names[:3])}{' ...' * (len(names) > 3)}"
+                for what, names in (("they lack", missing), ("it has no", unknown))
+                if names
+            )
+            + ". Only parts that masks need may be missing."
+        )
+    try:
+        network.load_state_dict({**own, **tensors}, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"These weights are of another network: {str(error).splitlines()[-1].strip()}"
+        ) from error
 
 
 class _Told(NamedTuple):

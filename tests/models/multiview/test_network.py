@@ -1,0 +1,260 @@
+"""The whole network: masks of ones, order, scale, sizes, and what it is before any training."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crispdepth.models.multiview.config import NO_MASKS, MaskUse, MultiviewNetworkConfig
+from crispdepth.models.multiview.network import (
+    ADDED,
+    MultiviewNetwork,
+    MultiviewPrediction,
+    adopt,
+)
+
+SMALL = MultiviewNetworkConfig(
+    widths=(8, 8, 16), attention_blocks=2, heads=4, planes=(16, 6), unet_width=16, features=8
+)
+SIZE = (48, 64)
+NEAR, FAR = 1.0, 4.0
+
+SWITCHES: dict[str, MultiviewNetworkConfig] = {
+    "as shipped": SMALL,
+    "one scale": replace(SMALL, planes=(16, 0)),
+    "all planes": replace(SMALL, peak=0),
+    "no view weights": replace(SMALL, view_weights=False),
+    "uncertainty": replace(SMALL, uncertainty=True),
+    "competing": replace(SMALL, competing=True),
+    "epipolar transformer": replace(SMALL, epipolar_transformer=True),
+    "sum of edges": replace(SMALL, edge_volume="sum"),
+    "convex edges": replace(SMALL, edge_volume="convex"),
+    "patch blend": replace(SMALL, patch_blend=True),
+    "gating": replace(SMALL, masks=MaskUse(gating=True)),
+    "skip gates": replace(SMALL, masks=MaskUse(skip_gates=True)),
+    "head groups": replace(SMALL, masks=MaskUse(attention="heads")),
+    "epipolar lines": replace(SMALL, masks=MaskUse(attention="epipolar")),
+    "separable": replace(SMALL, masks=MaskUse(separable=True)),
+}
+
+
+def views(count: int, batch: int = 1, size: tuple[int, int] = SIZE) -> dict[str, Tensor]:
+    """Cameras side by side, each with a K of its own, and photos of smooth noise."""
+    height, width = size
+    generator = torch.Generator().manual_seed(count)
+    coarse = torch.rand(batch * count, 3, height // 4, width // 4, generator=generator)
+    images = F.interpolate(coarse, size=size, mode="bilinear").clamp(0, 1)
+    K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    K = K.repeat(batch, count, 1, 1)
+    K[..., 0, 0] *= 1 + 0.02 * torch.arange(count)
+    poses = torch.eye(4).repeat(batch, count, 1, 1)
+    poses[..., 0, 3] = 0.1 * torch.arange(count)
+    return {
+        "images": images.unflatten(0, (batch, count)),  # type: ignore[no-untyped-call]
+        "K": K,
+        "cam_from_world": poses,
+        "near": torch.full((batch, count), NEAR),
+        "far": torch.full((batch, count), FAR),
+    }
+
+
+def half_masks(count: int, size: tuple[int, int] = SIZE) -> Tensor:
+    masks = torch.zeros(1, count, 1, *size)
+    for view in range(count):
+        masks[:, view, :, 8:40, 10 + view : 41 + view] = 1
+    return masks
+
+
+def made(config: MultiviewNetworkConfig, *, trained: bool = True) -> MultiviewNetwork:
+    """A network; as after a training, no weight is where it began."""
+    torch.manual_seed(0)
+    network = MultiviewNetwork(config)
+    if trained:
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def tensors(prediction: MultiviewPrediction) -> Iterator[Tensor]:
+    for part in prediction:
+        yield from [part] if isinstance(part, Tensor) else part
+
+
+def assert_same(one: MultiviewPrediction, other: MultiviewPrediction, atol: float = 1e-6) -> None:
+    for a, b in zip(tensors(one), tensors(other), strict=True):
+        torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
+
+
+@pytest.fixture(params=SWITCHES)
+def network(request: pytest.FixtureRequest) -> MultiviewNetwork:
+    return made(SWITCHES[request.param])
+
+
+@torch.no_grad()
+def test_masks_of_ones_are_no_masks(network: MultiviewNetwork) -> None:
+    scene = views(3)
+    ones = torch.ones(1, 3, 1, *SIZE)
+    heads = network.config.masks.attention == "heads"
+    # A bias that is equal at all keys changes nothing but the rounding of the softmax.
+    assert_same(network(**scene, masks=ones), network(**scene), atol=1e-4 if heads else 1e-6)
+
+
+@torch.no_grad()
+def test_masks_change_something_unless_all_is_switched_off(network: MultiviewNetwork) -> None:
+    scene, masks = views(3), half_masks(3)
+    without, told = network(**scene), network(**scene, masks=masks)
+    assert (without.inverse_depth - told.inverse_depth).abs().max() > 1e-4
+    deaf = made(replace(network.config, masks=NO_MASKS, patch_blend=False))
+    assert_same(deaf(**scene), deaf(**scene, masks=masks))
+
+
+def test_every_parameter_has_a_finite_gradient(network: MultiviewNetwork) -> None:
+    prediction = network(**views(3), masks=half_masks(3))
+    loss = prediction.inverse_depth.square().mean() + prediction.logits.square().mean()
+    torch.autograd.backward(loss + sum(each.square().mean() for each in prediction.coarse))
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@torch.no_grad()
+def test_a_network_without_masks_is_adopted_unchanged(network: MultiviewNetwork) -> None:
+    config = network.config
+    bare = made(
+        MultiviewNetworkConfig(
+            **{
+                name: getattr(config, name)
+                for name in ("widths", "attention_blocks", "heads", "planes", "unet_width")
+            },
+            features=config.features,
+            peak=config.peak,
+            view_weights=False,
+            masks=NO_MASKS,
+        )
+    )
+    fresh = made(config, trained=False)
+    adopt(fresh, bare.state_dict())
+    scene = views(3)
+    # The convex fusion begins with 2 % of the edges, as its source has it.
+    tolerance = 0.5 if config.edge_volume == "convex" else 1e-5
+    assert_same(fresh(**scene), bare(**scene), atol=tolerance)
+
+
+def test_what_is_no_part_may_not_be_missing() -> None:
+    network = made(SMALL)
+    state = network.state_dict()
+    state.pop("merge_half.weight")
+    with pytest.raises(ValueError, match=r"they lack merge_half\.weight"):
+        adopt(network, state)
+    with pytest.raises(ValueError, match="it has no stranger"):
+        adopt(network, {**network.state_dict(), "stranger": torch.zeros(1)})
+    assert any(name.startswith(ADDED) for name in state)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_any_number_of_views_is_finite(count: int) -> None:
+    scene = views(count, size=(32, 32))
+    for prediction in (
+        made(SMALL)(**scene),
+        made(SMALL)(**scene, masks=torch.zeros(1, count, 1, 32, 32)),
+    ):
+        assert all(part.isfinite().all() for part in tensors(prediction))
+        assert prediction.inverse_depth.shape == (1, count, 32, 32)
+        assert (prediction.inverse_depth >= 1 / FAR).all()
+        assert (prediction.inverse_depth <= 1 / NEAR).all()
+
+
+@torch.no_grad()
+def test_views_from_one_place_are_finite() -> None:
+    scene = views(3)
+    scene["cam_from_world"] = torch.eye(4).repeat(1, 3, 1, 1)
+    for attention in ("none", "epipolar"):
+        network = made(replace(SMALL, masks=MaskUse(attention=attention)))  # type: ignore[arg-type]
+        prediction = network(**scene, masks=half_masks(3))
+        assert all(part.isfinite().all() for part in tensors(prediction))
+
+
+@torch.no_grad()
+def test_the_order_of_the_sources_does_not_matter() -> None:
+    network, scene = made(SMALL), views(4)
+    masks = half_masks(4)
+    order = [0, 3, 1, 2]
+    other = {name: values[:, order] for name, values in scene.items()}
+    first = network(**scene, masks=masks, references=1)
+    second = network(**other, masks=masks[:, order], references=1)
+    assert_same(first, second, atol=2e-4)
+
+
+@torch.no_grad()
+def test_asking_for_fewer_views_changes_none() -> None:
+    network, scene = made(SMALL), views(3)
+    whole, first = network(**scene), network(**scene, references=1)
+    torch.testing.assert_close(whole.inverse_depth[:, :1], first.inverse_depth)
+    assert first.inverse_depth.shape[1] == 1
+
+
+@torch.no_grad()
+def test_depth_has_the_scale_of_the_poses() -> None:
+    network, scene = made(SMALL), views(3)
+    scale = 4.0  # a power of two: the rounding is the same
+    larger = dict(scene)
+    larger["cam_from_world"] = scene["cam_from_world"].clone()
+    larger["cam_from_world"][..., :3, 3] *= scale
+    larger["near"], larger["far"] = scale * scene["near"], scale * scene["far"]
+    one, other = network(**scene), network(**larger)
+    torch.testing.assert_close(one.inverse_depth / scale, other.inverse_depth, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_before_training_depth_is_that_of_the_windows() -> None:
+    """A textured plane is found without any learning, by each view's own K (spec 1.14)."""
+    network, depth = made(replace(SMALL, planes=(24, 6)), trained=False), 2.0
+    size = (64, 96)
+    scene = views(3, size=size)
+    scene["cam_from_world"][..., 0, 3] *= 2
+    texture = torch.rand(1, 1, 120, 160, generator=torch.Generator().manual_seed(1))
+    for view in range(3):
+        K, x = scene["K"][0, view], scene["cam_from_world"][0, view, 0, 3]
+        v, u = torch.meshgrid(
+            torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij"
+        )
+        X = (u - K[0, 2]) / K[0, 0] * depth - x
+        Y = (v - K[1, 2]) / K[1, 1] * depth
+        grid = torch.stack((X / 1.6, Y / 1.2), dim=-1)[None]
+        shade = F.grid_sample(texture, grid, padding_mode="reflection", align_corners=False)
+        scene["images"][0, view] = shade[0].expand(3, -1, -1)
+    found = network(**scene, references=1)
+    middle = found.logits[0, 0, :, 4:-4, 6:-6].argmax(dim=0)
+    planes = torch.linspace(1 / FAR, 1 / NEAR, 24)
+    nearest = (planes - 1 / depth).abs().argmin()
+    assert ((middle - nearest).abs() <= 1).float().mean() > 0.9
+    wrong_K = dict(scene, K=scene["K"].clone())
+    wrong_K["K"][..., 0, 0] *= torch.tensor([1.0, 1.3, 0.7])
+    missed = network(**wrong_K, references=1).logits[0, 0, :, 4:-4, 6:-6].argmax(dim=0)
+    assert ((missed - nearest).abs() <= 1).float().mean() < 0.5
+
+
+@torch.no_grad()
+def test_before_training_full_depth_is_the_fine_one_made_larger() -> None:
+    network = made(SMALL, trained=False)
+    torch.nn.init.zeros_(network.guide_full.second.weight)  # of a guide that tells nothing apart
+    prediction = network(**views(3))
+    fine = prediction.coarse[1]
+    expected = F.interpolate(fine, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(
+        prediction.inverse_depth, expected.clamp(1 / FAR, 1 / NEAR), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (48, 50)])
+def test_sizes_that_do_not_fit_are_refused(height: int, width: int) -> None:
+    scene: dict[str, Any] = views(2)
+    scene["images"] = torch.rand(1, 2, 3, height, width)
+    with pytest.raises(ValueError, match=f"multiples of 16, got {height} x {width}"):
+        made(SMALL)(**scene)
