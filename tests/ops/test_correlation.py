@@ -15,7 +15,11 @@ def scattered(
     reference = torch.randn(2, channels, 5, 6, generator=rng, requires_grad=True)
     source = torch.randn(2, channels, *source_size, generator=rng, requires_grad=True)
     x, y = (torch.rand(2, 4, 5, 6, generator=rng) * (side + 4) - 2 for side in source_size[::-1])
-    return reference, source, Projection(x, y, torch.ones_like(x), torch.ones_like(x, dtype=bool))
+    return (
+        reference,
+        source,
+        Projection(x, y, torch.ones_like(x), torch.ones_like(x, dtype=torch.bool)),
+    )
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
@@ -44,7 +48,7 @@ def test_at_pixel_centres_it_is_the_product_of_the_features() -> None:
     features = scattered()[0].detach()
     y, x = torch.meshgrid(torch.arange(5.0) + 0.5, torch.arange(6.0) + 0.5, indexing="ij")
     x, y = (part.expand(2, 1, 5, 6) for part in (x, y))
-    where = Projection(x, y, torch.ones_like(x), torch.ones_like(x, dtype=bool))
+    where = Projection(x, y, torch.ones_like(x), torch.ones_like(x, dtype=torch.bool))
     cost = correlate(features, features, where)[:, 0, 0]
     torch.testing.assert_close(cost, features.square().sum(dim=1) / 8**0.5)
 
@@ -66,7 +70,7 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(inside, outside, atol=1e-6, rtol=0)
     half = correlate(reference.bfloat16(), source.bfloat16(), where)
     assert half.dtype == torch.float32
-    half.sum().backward()
+    torch.autograd.backward(half.sum())
     assert reference.grad is not None
     assert reference.grad.isfinite().all()
 

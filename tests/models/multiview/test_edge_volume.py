@@ -43,7 +43,7 @@ def test_a_trained_kernel_still_is_a_derivative() -> None:
     for _ in range(10):
         optimizer.zero_grad()
         across, down = sobel(image)
-        ((across - target) ** 2 + (down - target) ** 2).mean().backward()
+        torch.autograd.backward(((across - target) ** 2 + (down - target) ** 2).mean())
         optimizer.step()
     kernel = antisymmetric(sobel.weight)
     assert (kernel - SOBEL / 8).abs().max() > 0.05
@@ -69,7 +69,7 @@ def test_a_constant_image_has_no_edges_and_a_step_has() -> None:
     flat = torch.full((1, 3, 16, 16), 0.4, requires_grad=True)
     strength = features.strength(flat)
     assert strength.abs().max() < 1e-6
-    strength.sum().backward()
+    torch.autograd.backward(strength.sum())
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
     step = torch.zeros(1, 3, 16, 16)
@@ -84,7 +84,7 @@ def test_edge_features_have_their_size_and_learn(stride: int) -> None:
     network = EdgeFeatures(channels=12, stride=stride)
     found = network(torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)))
     assert found.shape == (2, 12, 16 // stride, 24 // stride)
-    found.square().sum().backward()
+    torch.autograd.backward(found.square().sum())
     for name, part in network.named_parameters():
         assert part.grad is not None, name
         assert part.grad.abs().sum() > 0, name
@@ -141,7 +141,7 @@ def test_every_parameter_of_a_fusion_learns(make: type[nn.Module]) -> None:
     with torch.no_grad():
         for part in fusion.parameters():
             part.add_(0.1)
-    fusion(made(*SHAPE), made(*SHAPE, seed=1)).square().sum().backward()
+    torch.autograd.backward(fusion(made(*SHAPE), made(*SHAPE, seed=1)).square().sum())
     for name, part in fusion.named_parameters():
         assert part.grad is not None, name
         assert part.grad.abs().sum() > 0, name

@@ -72,7 +72,7 @@ def test_views_may_change_places(make: type[nn.Module]) -> None:
 @pytest.mark.parametrize("make", MODULES)
 def test_every_parameter_learns(make: type[nn.Module]) -> None:
     module = trained(make())
-    volume(module, costs()).square().sum().backward()
+    torch.autograd.backward(volume(module, costs()).square().sum())
     for name, part in module.named_parameters():
         assert part.grad is not None, name
         assert part.grad.isfinite().all(), name
@@ -82,7 +82,7 @@ def test_every_parameter_learns(make: type[nn.Module]) -> None:
 @pytest.mark.parametrize("make", MODULES)
 def test_a_new_module_can_begin_to_learn(make: type[nn.Module]) -> None:
     module = make()
-    volume(module, costs()).square().sum().backward()
+    torch.autograd.backward(volume(module, costs()).square().sum())
     assert any(part.grad is not None and part.grad.abs().sum() > 0 for part in module.parameters())
 
 
@@ -96,7 +96,7 @@ def test_flat_and_enormous_costs_are_finite(make: type[nn.Module], level: float)
     weight = weight_of(module, cost)
     assert weight.isfinite().all()
     assert (weight >= 0).all()
-    weight.sum().backward()
+    torch.autograd.backward(weight.sum())
     assert cost.grad is not None
     assert cost.grad.isfinite().all()
 
@@ -112,7 +112,7 @@ def test_entropy_is_one_when_uniform_and_zero_when_sure(depths: int) -> None:
     sure[:, 0] = 1
     sure.requires_grad_()
     assert normalised_entropy(sure).item() == pytest.approx(0, abs=1e-6)
-    normalised_entropy(sure).sum().backward()
+    torch.autograd.backward(normalised_entropy(sure).sum())
     assert sure.grad is not None
     assert sure.grad.isfinite().all()
 
@@ -193,7 +193,7 @@ def test_a_temperature_stays_in_its_range() -> None:
         assert temperature().item() == pytest.approx(expected)
     temperature = Temperature(2.0)
     scores = torch.tensor([0.1, 0.9]).view(2, 1, 1, 1, 1)
-    view_softmax(scores, temperature())[1].sum().backward()
+    torch.autograd.backward(view_softmax(scores, temperature())[1].sum())
     assert temperature.log.grad is not None
     assert temperature.log.grad < 0  # hotter is more equal
 

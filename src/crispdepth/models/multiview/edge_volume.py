@@ -74,7 +74,8 @@ class EdgeFeatures(nn.Module):
             smooth = F.conv2d(smooth, taps, groups=channels)
         across, down = self.sobel(smooth)
         norm = (across.square() + down.square() + _EPSILON).sqrt() - _EPSILON**0.5
-        return norm.sum(dim=1, keepdim=True)
+        strength: Tensor = norm.sum(dim=1, keepdim=True)
+        return strength
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to (N, channels, H / stride, W / stride)."""
@@ -112,7 +113,8 @@ class SumFusion(nn.Module):
     def forward(self, volume: Tensor, edges: Tensor) -> Tensor:
         """(N, groups, D, h, w) each."""
         added = self.of_volume(volume) * volume + (1 + self.of_edges(edges)) * edges
-        return volume + self.gain * added
+        fused: Tensor = volume + self.gain * added
+        return fused
 
 
 class ConvexFusion(nn.Module):
