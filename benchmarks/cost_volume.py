@@ -20,7 +20,6 @@ from crispdepth.io.atomic import write_text
 from crispdepth.ops.correlation import correlate
 from crispdepth.ops.cost_volume import (
     Pair,
-    Projection,
     aggregate,
     inverse_depth_candidates,
     other_views,
@@ -28,6 +27,7 @@ from crispdepth.ops.cost_volume import (
     project,
     source_weight,
 )
+from crispdepth.ops.plane_sweep import Projection
 
 Correlate = Callable[[Tensor, Tensor, Projection, int], Tensor]
 

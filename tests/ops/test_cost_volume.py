@@ -53,7 +53,7 @@ def wall(K: Tensor, cam_from_world: Tensor, depth: float, channels: int = 8) -> 
     centre = world_from_cam[:3, 3]
     on_wall = centre + rays * ((depth - centre[2]) / rays[..., 2])[..., None]
     phase = on_wall[..., :2] @ frequency
-    waves = torch.cat((phase.sin(), phase.cos()), dim=-1) / (channels / 2) ** 0.5
+    waves = torch.cat((phase.sin(), phase.cos()), dim=-1) / math.sqrt(channels / 2)
     return waves.movedim(-1, 0)
 
 
@@ -201,6 +201,15 @@ def test_a_baseline_far_from_the_origin_is_not_lost() -> None:
     torch.testing.assert_close(here.b, there.b, atol=1e-6, rtol=1e-6)
 
 
+def test_cameras_in_double_precision_are_welcome() -> None:
+    poses = torch.stack([pose(), pose(0.25)])
+    features = torch.stack([wall(K, each, 2.0) for each in poses])[None]
+    Ks, rho = K.expand(1, 2, 3, 3), RHO.expand(1, 2, -1)
+    (one,) = sweep_pairs(features, Ks, poses[None], rho)
+    (other,) = sweep_pairs(features, Ks.double(), poses[None].double(), rho.double())
+    torch.testing.assert_close(one.cost, other.cost, atol=1e-4, rtol=1e-4)
+
+
 def test_resizing_features_moves_no_ray() -> None:
     small = resized_intrinsics(K, SIZE, (10, 13))
     whole, half = (
@@ -212,7 +221,7 @@ def test_resizing_features_moves_no_ray() -> None:
         )
         for each, size in ((K, SIZE), (small, (10, 13)))
     )
-    centres = whole.x.unflatten(3, (13, 2)).mean(dim=4)[:, :, ::2]
+    centres = torch.unflatten(whole.x, 3, (13, 2)).mean(dim=4)[:, :, ::2]
     torch.testing.assert_close(half.x, centres / 2)
 
 
@@ -315,7 +324,7 @@ def test_batches_and_chosen_sources_do_not_mix() -> None:
     features = torch.stack([wall(K, each, 2.0) for each in poses.flatten(0, 1)])
     both = aggregate(
         sweep_pairs(
-            features.unflatten(0, (2, 2)), K.expand(2, 2, 3, 3), poses, RHO.expand(2, 2, -1)
+            torch.unflatten(features, 0, (2, 2)), K.expand(2, 2, 3, 3), poses, RHO.expand(2, 2, -1)
         ),
         (4, 1, 12, *SIZE),
         CPU,
