@@ -1,11 +1,12 @@
 """Correlation of a reference's features with those of a source at many inverse depths.
 
 On a CPU a bilinear sample is a weighted sum of four rows of a table (pixels, channels), which
-`embedding_bag` reads channels together: several times as fast as `grid_sample`, and only a few
+`embedding_bag` reads channels together: two to four times as fast as `grid_sample`, and only a few
 planes exist at a time, in the gradient too. Elsewhere, and as the twin that tests compare with,
 the same sum in plain operators.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from crispdepth.ops.plane_sweep import Projection
 from crispdepth.types import Size
 
-_SAMPLES = 1 << 16  # samples at once
+_SAMPLES = 1 << 15  # that are taken at once
+_BLOCK = 256  # pixels whose gradients are found at once
 
 
 def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int = 1) -> Tensor:
@@ -47,10 +49,11 @@ def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int 
         )
     with torch.autocast(reference.device.type, enabled=False):
         features = reference.float(), source.float()
+        x, y = where.x.detach(), where.y.detach()
         if reference.device.type != "cpu":
-            return correlate_plainly(*features, where, groups)
+            return correlate_plainly(*features, where._replace(x=x, y=y), groups)
         run: Callable[..., Tensor] = _Correlation.apply
-        return run(*features, where.x, where.y, groups)
+        return run(*features, x, y, groups)
 
 
 def correlate_plainly(
@@ -62,8 +65,8 @@ def correlate_plainly(
         (split * torch.unflatten(sampled(source, x, y), 1, (groups, -1))).sum(dim=2)
         for x, y in zip(where.x.unbind(1), where.y.unbind(1), strict=True)
     ]
-    costs: Tensor = torch.stack(planes, dim=2) / float(split.shape[2]) ** 0.5
-    return costs
+    scale = math.sqrt(split.shape[2])
+    return torch.stack(planes, dim=2) / scale
 
 
 def sampled(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -84,10 +87,10 @@ class _Correlation(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(reference, source, x, y)
         ctx.groups = groups
-        (number, channels, *size), depths = reference.shape, x.shape[1]
-        pixels = size[0] * size[1]
+        (number, channels), depths = reference.shape[:2], x.shape[1]
+        pixels = reference[0, 0].numel()
         in_group = torch.eye(groups).repeat_interleave(channels // groups, dim=1)
-        in_group = in_group / (channels // groups) ** 0.5
+        in_group = in_group / math.sqrt(channels // groups)
         costs = reference.new_empty(number, groups, depths, pixels)
         step = max(1, _SAMPLES // pixels)
         for n in range(number):
@@ -98,34 +101,80 @@ class _Correlation(torch.autograd.Function):
                 found = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
                 found.view(-1, pixels, channels).mul_(rows)
                 costs[n, :, part] = (in_group @ found.t()).view(groups, -1, pixels)
-        return costs.view(number, groups, depths, *size)
+        return costs.view(number, groups, depths, *_size(reference))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The samples are read again, a few planes at a time."""
         reference, source, x, y = ctx.saved_tensors
-        (number, channels, *size), depths = reference.shape, x.shape[1]
-        pixels = size[0] * size[1]
-        each = channels // ctx.groups
-        to_reference, to_source = torch.empty_like(reference), torch.empty_like(source)
-        step = max(1, _SAMPLES // pixels)
-        for n in range(number):
-            rows, table = _rows(reference[n]), _rows(source[n]).requires_grad_()
-            gradient = gradients[0][n].flatten(2) / each**0.5
-            per_row, per_entry = torch.zeros_like(rows), torch.zeros_like(table)
-            for start in range(0, depths, step):
-                part = slice(start, start + step)
-                index, weight = _taps(x[n, part].flatten(), y[n, part].flatten(), _size(source))
-                # (planes, pixels, channels): what each sample's correlation counts
-                counts = gradient[:, part].permute(1, 2, 0).repeat_interleave(each, dim=2)
-                with torch.enable_grad():
-                    found = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
-                seen = found.detach().view(-1, pixels, channels)
-                per_row += (seen * counts).sum(dim=0)
-                per_entry += torch.autograd.grad(found, table, (counts * rows).view_as(found))[0]
-            to_reference[n] = per_row.t().view(channels, *size)
-            to_source[n] = per_entry.t().view_as(source[n])
-        return to_reference, to_source, None, None, None
+        gradient = gradients[0] / math.sqrt(reference.shape[1] // ctx.groups)
+        gradients_of = _gradients_by_matrix if ctx.groups == 1 else _gradients_by_sorting
+        with torch.autocast("cpu", enabled=False):
+            found = [
+                gradients_of(_rows(own), _rows(other), u, v, upstream, _size(other))
+                for own, other, u, v, upstream in zip(
+                    reference, source, x, y, gradient, strict=True
+                )
+            ]
+        to_reference, to_source = (
+            torch.stack(each).transpose(1, 2) for each in zip(*found, strict=True)
+        )
+        return to_reference.view_as(reference), to_source.view_as(source), None, None, None
+
+
+def _gradients_by_matrix(
+    rows: Tensor, table: Tensor, x: Tensor, y: Tensor, gradient: Tensor, source_size: Size
+) -> tuple[Tensor, Tensor]:
+    """Both gradients from the matrix A(p, q): how much cost of p came from source pixel q.
+
+    ``dL/dF_ref = A F_src`` and ``dL/dF_src = A^T F_ref``. A is dense over the source rows that
+    a block of reference pixels looks at: with one group by far the fastest.
+
+    Args:
+        rows: (h w, C) of the reference.
+        table: (h_s w_s, C) of the source.
+        x, y: (D, h, w) source pixels.
+        gradient: (1, D, h, w).
+        source_size: (h_s, w_s).
+    """
+    to_rows, to_table = torch.empty_like(rows), torch.zeros_like(table)
+    x, y, gradient = (values.flatten(-2) for values in (x, y, gradient[0]))
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        u, v, upstream = (values[:, part].t().reshape(-1) for values in (x, y, gradient))
+        index, weight = _taps(u, v, source_size)
+        share = (weight * upstream[:, None]).view(-1, 4 * len(x))
+        index = index.view_as(share)
+        first, last = int(index.min()), int(index.max()) + 1
+        A = share.new_zeros(len(share), last - first).scatter_add_(1, index - first, share)
+        to_rows[part] = A @ table[first:last]
+        to_table[first:last].addmm_(A.t(), rows[part])
+    return to_rows, to_table
+
+
+def _gradients_by_sorting(
+    rows: Tensor, table: Tensor, x: Tensor, y: Tensor, gradient: Tensor, source_size: Size
+) -> tuple[Tensor, Tensor]:
+    """The same for a gradient of G groups: samples of a source pixel are put together first."""
+    groups, depths = gradient.shape[:2]
+    to_rows, to_table = torch.zeros_like(rows), torch.zeros_like(table)
+    step = max(1, _SAMPLES // len(rows))
+    for start in range(0, depths, step):
+        part = slice(start, start + step)
+        index, weight = _taps(x[part].flatten(), y[part].flatten(), source_size)
+        upstream = gradient[:, part].reshape(groups, -1).t()
+        upstream = upstream.repeat_interleave(rows.shape[1] // groups, dim=1)
+        upstream = upstream.view(-1, *rows.shape)
+        found = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+        to_rows += found.view_as(upstream).mul_(upstream).sum(dim=0)
+        samples = upstream.mul_(rows).flatten(0, 1)
+        corner, order = index[:, 0].int().sort()
+        offsets = torch.searchsorted(corner, torch.arange(len(table), dtype=torch.int32))
+        weight = weight[order]
+        for tap, shift in enumerate(_shifts(source_size)):
+            share = weight[:, tap].contiguous()
+            each = F.embedding_bag(order, samples, offsets, mode="sum", per_sample_weights=share)
+            to_table[shift:] += each[: len(table) - shift]
+    return to_rows, to_table
 
 
 def _size(image: Tensor) -> Size:
@@ -145,16 +194,21 @@ def _taps(x: Tensor, y: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         size: (h, w) of the image.
 
     Returns:
-        (n, 4) int32 and (n, 4) float.
+        (n, 4) int64 and (n, 4) float.
     """
     height, width = size
     u, v = (x - 0.5).clamp_(0, width - 1), (y - 0.5).clamp_(0, height - 1)
     left = u.floor().clamp_(max=max(width - 2, 0))
     top = v.floor().clamp_(max=max(height - 2, 0))
     u, v = u.sub_(left), v.sub_(top)
-    first = left.add_(top, alpha=width).int()  # embedding_bag reads these several times as fast
-    right, below = min(1, width - 1), width if height > 1 else 0
-    index = torch.stack((first, first + right, first + below, first + (below + right)), dim=-1)
+    first = left.add_(top, alpha=width).long()
+    index = torch.stack([first + shift for shift in _shifts(size)], dim=-1)
     both = u * v
     v.sub_(both)
     return index, torch.stack((1 - u - v, u - both, v, both), dim=-1)
+
+
+def _shifts(size: Size) -> tuple[int, int, int, int]:
+    """From the first entry that a sample reads to each of the four, in an image of ``size``."""
+    right, below = min(1, size[1] - 1), size[1] * min(1, size[0] - 1)
+    return 0, right, below, below + right

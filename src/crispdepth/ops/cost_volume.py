@@ -172,7 +172,7 @@ def pixel_transfer(
     source_from_reference = theirs @ torch.linalg.inv(ours)
     A = other @ source_from_reference[..., :3, :3] @ torch.linalg.inv(own)
     b = (other @ source_from_reference[..., :3, 3:])[..., 0]
-    return Transfer(A.to(K), b.to(K))
+    return Transfer(A.float(), b.float())
 
 
 def project(pixels: Transfer, inverse_depth: Tensor, size: Size, source_size: Size) -> Projection:
@@ -187,7 +187,9 @@ def project(pixels: Transfer, inverse_depth: Tensor, size: Size, source_size: Si
     device, kind = pixels.A.device, pixels.A.dtype
     x = torch.arange(size[1], device=device, dtype=kind) + 0.5
     y = (torch.arange(size[0], device=device, dtype=kind) + 0.5)[:, None]
-    rho = inverse_depth.reshape(*inverse_depth.shape[:2], *(inverse_depth.shape[2:] or (1, 1)))
+    rho = inverse_depth.to(kind).reshape(
+        *inverse_depth.shape[:2], *(inverse_depth.shape[2:] or (1, 1))
+    )
     A, b = pixels.A[:, None, :, :, None, None], pixels.b[:, None, :, None, None]
     u, v, z = (
         torch.addcmul(A[:, :, i, 0] * x + A[:, :, i, 1] * y + A[:, :, i, 2], rho, b[:, :, i])

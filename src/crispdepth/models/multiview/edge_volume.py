@@ -113,8 +113,8 @@ class SumFusion(nn.Module):
     def forward(self, volume: Tensor, edges: Tensor) -> Tensor:
         """(N, groups, D, h, w) each."""
         added = self.of_volume(volume) * volume + (1 + self.of_edges(edges)) * edges
-        joined: Tensor = volume + self.gain * added
-        return joined
+        fused: Tensor = volume + self.gain * added
+        return fused
 
 
 class ConvexFusion(nn.Module):
