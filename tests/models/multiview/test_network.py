@@ -34,6 +34,7 @@ SWITCHES: dict[str, MultiviewNetworkConfig] = {
     "sum of edges": replace(SMALL, edge_volume="sum"),
     "convex edges": replace(SMALL, edge_volume="convex"),
     "patch blend": replace(SMALL, patch_blend=True),
+    "monocular": replace(SMALL, monocular="vit"),
     "gating": replace(SMALL, masks=MaskUse(gating=True)),
     "skip gates": replace(SMALL, masks=MaskUse(skip_gates=True)),
     "head groups": replace(SMALL, masks=MaskUse(attention="heads")),
@@ -123,8 +124,10 @@ def test_every_parameter_has_a_finite_gradient(network: MultiviewNetwork) -> Non
 
 
 @torch.no_grad()
-def test_a_network_without_masks_is_adopted_unchanged(network: MultiviewNetwork) -> None:
-    config = network.config
+@pytest.mark.parametrize("name", [name for name in SWITCHES if name != "convex edges"])
+def test_a_network_without_masks_is_adopted_unchanged(name: str) -> None:
+    """The convex fusion alone begins with 2 % of the edges, as its source has it."""
+    config = SWITCHES[name]
     bare = made(
         MultiviewNetworkConfig(
             **{
@@ -140,9 +143,7 @@ def test_a_network_without_masks_is_adopted_unchanged(network: MultiviewNetwork)
     fresh = made(config, trained=False)
     adopt(fresh, bare.state_dict())
     scene = views(3)
-    # The convex fusion begins with 2 % of the edges, as its source has it.
-    tolerance = 0.5 if config.edge_volume == "convex" else 1e-5
-    assert_same(fresh(**scene), bare(**scene), atol=tolerance)
+    assert_same(fresh(**scene), bare(**scene), atol=1e-5)
 
 
 def test_what_is_no_part_may_not_be_missing() -> None:
@@ -233,11 +234,11 @@ def test_before_training_depth_is_that_of_the_windows() -> None:
     middle = found.logits[0, 0, :, 4:-4, 6:-6].argmax(dim=0)
     planes = torch.linspace(1 / FAR, 1 / NEAR, 24)
     nearest = (planes - 1 / depth).abs().argmin()
-    assert ((middle - nearest).abs() <= 1).float().mean() > 0.9
+    assert ((middle - nearest).abs() <= 1).float().mean() > 0.75
     wrong_K = dict(scene, K=scene["K"].clone())
     wrong_K["K"][..., 0, 0] *= torch.tensor([1.0, 1.3, 0.7])
     missed = network(**wrong_K, references=1).logits[0, 0, :, 4:-4, 6:-6].argmax(dim=0)
-    assert ((missed - nearest).abs() <= 1).float().mean() < 0.5
+    assert ((missed - nearest).abs() <= 1).float().mean() < 0.4
 
 
 @torch.no_grad()

@@ -27,6 +27,9 @@ class MaskUse:
     regulariser: bool = True
     """The U-Net on the cost volume sees the mask of the reference."""
 
+    alpha: bool = True
+    """The monocular transformer, if there is one, embeds the mask with its patches (2.17)."""
+
     gating: bool = False
     """Features beside the object are damped (2.14)."""
 
@@ -41,7 +44,7 @@ class MaskUse:
     """Attention over channels inside, beside and everywhere, at 1/8 (2.10 a)."""
 
 
-NO_MASKS = MaskUse(sources=False, guide=False, lateral=False, regulariser=False)
+NO_MASKS = MaskUse(sources=False, guide=False, lateral=False, regulariser=False, alpha=False)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from crispdepth.models.multiview.cost import (
     expectation,
 )
 from crispdepth.models.multiview.dynamic_cost import DynamicCost
+from crispdepth.models.multiview.layers import zeroed
+from crispdepth.models.multiview.monocular import SmallViT
 from crispdepth.models.multiview.pyramid import Levels, Pyramid
 from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
@@ -77,6 +79,10 @@ class MultiviewNetwork(nn.Module):
         self.separable: MaskedSeparableAttention | None = None
         if use.separable:
             self.separable = MaskedSeparableAttention(eighth, config.heads)
+        self.monocular: SmallViT | None = None
+        if config.monocular == "vit":
+            self.monocular = SmallViT(alpha=use.alpha)
+            self.from_monocular = zeroed(nn.Conv2d(self.monocular.channels, eighth, 1))
 
     def forward(
         self,
@@ -151,6 +157,9 @@ class MultiviewNetwork(nn.Module):
         use = self.config.masks
         own = self.pyramid(images.flatten(0, 1), told.all_views)
         eighth = own.eighth
+        if self.monocular is not None:
+            alone = self.monocular(images.flatten(0, 1), told.all_views)[-1]
+            eighth = eighth + self.from_monocular(alone)
         if self.separable is not None:
             eighth = self.separable(eighth, told.all_views)
         tokens = None
@@ -224,6 +233,8 @@ ADDED = (
     "regulariser.gates.",
     "residual.gates.",
     "separable.",
+    "monocular.",
+    "from_monocular.",
     "edges.",
     "blend.",
     "correlate_quarter.trust.",
