@@ -4,6 +4,7 @@ With the constants of *3D Gaussian Splatting* (Kerbl et al., 2023), so that othe
 same picture of the same Gaussians.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -101,21 +102,16 @@ def project(
     return Ellipses(flat, conics, z, reach)
 
 
-def sh_colours(sh: Tensor, directions: Tensor) -> Tensor:
-    """The colours (n, 3), at least 0, that Gaussians show in these directions.
-
-    Args:
-        sh: (n, (degree + 1)^2, 3), degree up to 3, of sRGB - 0.5, in the order of 3DGS.
-        directions: (n, 3) from the camera to the Gaussians, of unit length, world axes.
-    """
+def sh_basis(directions: Tensor, degree: int) -> Tensor:
+    """Real spherical harmonics (n, (degree + 1)^2) of unit directions (n, 3), order of 3DGS."""
     x, y, z = directions.unbind(-1)
     basis = [torch.full_like(x, _SH[0])]
-    if sh.shape[1] > 1:
+    if degree > 0:
         basis += [-_SH[1] * y, _SH[1] * z, -_SH[1] * x]
-    if sh.shape[1] > 4:
+    if degree > 1:
         a, b, c = _SH[2]
         basis += [a * x * y, -a * y * z, b * (3 * z * z - 1), -a * x * z, c * (x * x - y * y)]
-    if sh.shape[1] > 9:
+    if degree > 2:
         a, b, c, d, e = _SH[3]
         basis += [
             -a * y * (3 * x * x - y * y),
@@ -126,5 +122,15 @@ def sh_colours(sh: Tensor, directions: Tensor) -> Tensor:
             e * z * (x * x - y * y),
             -a * x * (x * x - 3 * y * y),
         ]
-    weights = torch.stack(basis, dim=-1)[:, None]
+    return torch.stack(basis, dim=-1)
+
+
+def sh_colours(sh: Tensor, directions: Tensor) -> Tensor:
+    """The colours (n, 3), at least 0, that Gaussians show in these directions.
+
+    Args:
+        sh: (n, (degree + 1)^2, 3), degree up to 3, of sRGB - 0.5, in the order of 3DGS.
+        directions: (n, 3) from the camera to the Gaussians, of unit length, world axes.
+    """
+    weights = sh_basis(directions, math.isqrt(sh.shape[1]) - 1)[:, None]
     return torch.clamp_min((weights @ sh)[:, 0] + 0.5, 0)

@@ -104,4 +104,7 @@ class MultiviewNetworkConfig:
     monocular: Monocular = "none"
     """Features of each photo alone, by a transformer, join those of the pyramid (1.8)."""
 
+    gaussians: bool = False
+    """A head makes a Gaussian of each pixel (2.20)."""
+
     masks: MaskUse = field(default_factory=MaskUse)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.gaussians import GaussianHead
 from crispdepth.models.multiview.config import MaskUse, MultiviewNetworkConfig
 from crispdepth.models.multiview.cost import (
     Correlation,
@@ -33,6 +34,7 @@ from crispdepth.models.multiview.transformer import MultiviewTransformer
 from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
 from crispdepth.ops.attention import epipolar_mask, token_centres
 from crispdepth.ops.cost_volume import inverse_depth_candidates, mask_confidence
+from crispdepth.ops.splat import Splats
 
 STRIDE = 16
 """Heights and widths of the photos are multiples of this."""
@@ -46,6 +48,7 @@ class MultiviewPrediction(NamedTuple):
     logits: Tensor  # (B, R, D, H / 4, W / 4) of the coarse planes, 1 / far to 1 / near
     probability: Tensor  # (B, R, H / 2, W / 2) in (0, 1]: of the planes about the answer
     evidence: Tensor  # (B, R, H / 4, W / 4) in [0, 1]: what share of the sources sees the answer
+    gaussians: tuple[Splats, ...]  # of each sample, R H W of them; none without a head for them
 
 
 class MultiviewNetwork(nn.Module):
@@ -79,6 +82,7 @@ class MultiviewNetwork(nn.Module):
         self.separable: MaskedSeparableAttention | None = None
         if use.separable:
             self.separable = MaskedSeparableAttention(eighth, config.heads)
+        self.gaussians = GaussianHead(config.features) if config.gaussians else None
         self.monocular: SmallViT | None = None
         if config.monocular == "vit":
             self.monocular = SmallViT(alpha=use.alpha)
@@ -135,7 +139,7 @@ class MultiviewNetwork(nn.Module):
 
         guides = self.guide_full(images[:, :count].flatten(0, 1), told.guide)
         full = guided_double(fine, *guides)
-        change, _ = self.residual(
+        change, features = self.residual(
             torch.cat((first.half, (fine - low) / (high - low)), dim=1),
             torch.cat((first.quarter, (coarse - low) / (high - low)), dim=1),
             first.eighth,
@@ -149,6 +153,31 @@ class MultiviewNetwork(nn.Module):
             torch.unflatten(logits, 0, shape),
             torch.unflatten(sure[:, 0], 0, shape),
             torch.unflatten(evidence, 0, shape),
+            self._gaussians(images, full, sure, features, rig, told, shape),
+        )
+
+    def _gaussians(
+        self,
+        images: Tensor,
+        inverse_depth: Tensor,
+        sure: Tensor,
+        features: Tensor,
+        rig: Rig,
+        told: "_Told",
+        shape: tuple[int, int],
+    ) -> tuple[Splats, ...]:
+        """Those of the references of each sample; none without a head for them."""
+        if self.gaussians is None:
+            return ()
+        batch, count = shape
+        K, poses, photos = (
+            part[:, :count].flatten(0, 1) for part in (rig.K, rig.cam_from_world, images)
+        )
+        views = self.gaussians(photos, inverse_depth, sure, features, K, poses, told.own)
+        samples = [views[first : first + count] for first in range(0, batch * count, count)]
+        return tuple(
+            Splats(*(torch.cat(parts) for parts in zip(*(v[:5] for v in sample), strict=True)))
+            for sample in samples
         )
 
     def _features(self, images: Tensor, rig: Rig, told: "_Told") -> Levels:
@@ -233,6 +262,7 @@ ADDED = (
     "regulariser.gates.",
     "residual.gates.",
     "separable.",
+    "gaussians.",
     "monocular.",
     "from_monocular.",
     "edges.",

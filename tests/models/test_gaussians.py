@@ -1,0 +1,144 @@
+"""Gaussians of pixels: places, colours, masks, scale, and harmonics that turn with the camera."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from crispdepth.geometry.rigid import matrix_from_quaternion
+from crispdepth.models.gaussians import GaussianHead, turned_sh
+from crispdepth.ops.splat import Splats, render
+from crispdepth.ops.splat_projection import sh_basis, sh_colours
+
+SIZE = (24, 32)
+
+
+def camera() -> tuple[Tensor, Tensor]:
+    K = torch.tensor([[30.0, 0, 14.5], [0, 28, 13], [0, 0, 1]])  # off the middle
+    pose = torch.eye(4)
+    pose[:3, :3] = torch.as_tensor(matrix_from_quaternion([0.9, 0.1, -0.3, 0.2])).float()
+    pose[:3, 3] = torch.tensor([0.2, -0.1, 0.3])
+    return K[None], pose[None]
+
+
+def inputs(scale: float = 1.0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    K, pose = camera()
+    pose[:, :3, 3] *= scale
+    return {
+        "images": torch.rand(1, 3, *SIZE, generator=generator),
+        "inverse_depth": (0.3 + 0.4 * torch.rand(1, 1, *SIZE, generator=generator)) / scale,
+        "probability": torch.rand(1, 1, 12, 16, generator=generator),
+        "features": torch.rand(1, 8, 12, 16, generator=generator),
+        "K": K,
+        "cam_from_world": pose,
+    }
+
+
+def head(*, trained: bool) -> GaussianHead:
+    torch.manual_seed(0)
+    made = GaussianHead(8, width=8)
+    if trained:
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+@torch.no_grad()
+def test_means_project_to_their_pixels() -> None:
+    given = inputs()
+    (fresh,) = head(trained=False)(**given)
+    (trained,) = head(trained=True)(**given)
+    y, x = torch.meshgrid(torch.arange(24) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    centres = torch.stack((x, y), dim=-1).view(-1, 2)
+    for splats, most in ((fresh, 1e-3), (trained, 0.501)):
+        pose = given["cam_from_world"][0]
+        seen = splats.means @ pose[:3, :3].T + pose[:3, 3]
+        torch.testing.assert_close(seen[:, 2], 1 / given["inverse_depth"].flatten())
+        pixels = seen @ given["K"][0].T
+        assert ((pixels[:, :2] / pixels[:, 2:]) - centres).abs().max() < most
+
+
+@torch.no_grad()
+def test_at_the_start_colours_are_those_of_the_photo() -> None:
+    given = inputs()
+    (splats,) = head(trained=False)(**given)
+    away = torch.nn.functional.normalize(torch.randn(24 * 32, 3), dim=1)
+    colours = given["images"][0].flatten(1).T
+    torch.testing.assert_close(sh_colours(splats.sh, away), colours, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_masks_multiply_opacity_and_empty_ones_leave_nothing() -> None:
+    made, given = head(trained=True), inputs()
+    (whole,) = made(**given)
+    (same,) = made(**given, masks=torch.ones(1, 1, *SIZE))
+    torch.testing.assert_close(whole.opacities, same.opacities)
+    (nothing,) = made(**given, masks=torch.zeros(1, 1, *SIZE))
+    shown = render(nothing, given["K"][0], given["cam_from_world"][0], SIZE)
+    assert shown.alpha.max() == 0
+
+
+@torch.no_grad()
+def test_the_unit_of_the_scene_does_not_matter() -> None:
+    made = head(trained=True)
+    (one,), (other,) = made(**inputs()), made(**inputs(scale=8.0))
+    torch.testing.assert_close(8 * one.means, other.means, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(8 * one.scales, other.scales, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one.opacities, other.opacities)
+
+
+def test_gradients_of_a_rendering_are_finite_and_reach_every_weight() -> None:
+    made, given = head(trained=True), inputs()
+    (splats,) = made(**given)
+    shown = render(splats, given["K"][0], given["cam_from_world"][0], SIZE)
+    torch.autograd.backward((shown.colour - 0.3).square().mean() + shown.alpha.mean())
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@torch.no_grad()
+def test_harmonics_turn_with_their_axes() -> None:
+    rotation = torch.as_tensor(matrix_from_quaternion([0.5, 0.7, -0.1, 0.5]), dtype=torch.float64)
+    sh = torch.randn(5, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ways = torch.nn.functional.normalize(torch.randn(7, 3, dtype=torch.float64), dim=1)
+    before = sh_basis(ways, 2) @ sh
+    after = sh_basis(ways @ rotation.T, 2) @ turned_sh(sh, rotation)
+    torch.testing.assert_close(before, after)
+
+
+@torch.no_grad()
+def test_the_camera_may_be_anywhere() -> None:
+    """Two heads in two worlds see the same: Gaussians move with the world."""
+    made, given = head(trained=True), inputs()
+    moved = dict(given)
+    turn = torch.eye(4)
+    turn[:3, :3] = torch.as_tensor(matrix_from_quaternion([0.4, -0.6, 0.3, 0.6])).float()
+    turn[:3, 3] = torch.tensor([1.0, 2, -3])
+    moved["cam_from_world"] = given["cam_from_world"] @ torch.linalg.inv(turn)
+    (one,), (other,) = made(**given), made(**moved)
+    pictures = [
+        render(Splats(*each[:5]), given["K"][0], where["cam_from_world"][0], SIZE).colour
+        for each, where in ((one, given), (other, moved))
+    ]
+    torch.testing.assert_close(*pictures, atol=2e-4, rtol=0)
+
+
+def test_configs_can_ask_for_the_head() -> None:
+    from crispdepth.models.multiview.config import MultiviewNetworkConfig
+    from crispdepth.models.multiview.network import MultiviewNetwork
+
+    config = MultiviewNetworkConfig(
+        widths=(8, 8, 16), heads=4, planes=(8, 4), unet_width=16, features=8
+    )
+    network = MultiviewNetwork(replace(config, gaussians=True)).eval()
+    K, pose = (part.repeat(1, 2, 1, 1) for part in camera())
+    pose[:, 1, 0, 3] += 0.1
+    images = torch.rand(2, 2, 3, 32, 32)
+    bounds = torch.full((2, 2), 1.0), torch.full((2, 2), 3.0)
+    with torch.no_grad():
+        found = network(images, K.repeat(2, 1, 1, 1), pose.repeat(2, 1, 1, 1), *bounds)
+    assert [len(splats.means) for splats in found.gaussians] == [2 * 32 * 32] * 2
