@@ -43,4 +43,4 @@ def ball_frame(camera: Camera, name: str, *, masks: bool = False) -> RgbdFrame:
 def painted(points: NDArray[np.float64]) -> NDArray[np.uint8]:
     """A smooth colour for every point of space."""
     waves = np.sin(points @ np.array([[1.3, 0.4, 2.0], [0.7, 1.9, 0.3], [1.1, 0.2, 1.4]]))
-    return np.rint(127 + 90 * waves).astype(np.uint8)
+    return np.asarray(np.rint(127 + 90 * waves), np.uint8)

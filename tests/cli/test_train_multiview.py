@@ -40,8 +40,8 @@ def test_training_runs_and_goes_on(
     pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    options = ("--data", pack, "-o", str(run), "--curriculum", "1 32x32 2 1", "--steps", "1")
-    options = (*options, "--network", "planes=16,6")
+    options = ("--data", pack, "-o", str(run), "--curriculum", "1 32x32 2 1", "--steps", "1",
+               "--network", "planes=16,6")  # fmt: skip
     assert train(*options, "--rgba", "0.2", "--edge", "3") == ExitCode.OK
     out, err = capsys.readouterr()
     assert out.strip() == str(run)

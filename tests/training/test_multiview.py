@@ -112,9 +112,10 @@ def test_outlines_count_more_and_what_is_beside_the_object_less(frames: list[Rgb
     shift = 0.1 * (1 / batch.near - 1 / batch.far)[..., None, None]
     inside = batch.alpha[:, :, 0] > 0.5
 
-    def lost(where: Tensor, **changes: float) -> float:
+    def lost(where: Tensor, *, edge: float = 5, outside: float = 0.2) -> float:
+        changed = replace(OBJECTIVE, edge=edge, outside=outside)
         off = truth._replace(inverse_depth=truth.inverse_depth + shift * where)
-        return depth_losses(off, batch, replace(OBJECTIVE, **changes))["depth"].item()
+        return depth_losses(off, batch, changed)["depth"].item()
 
     assert lost(~inside, edge=0, outside=0) < 0.05 * lost(~inside, edge=0, outside=1)
     near = torch.nn.functional.max_pool2d(1.0 * inside, 3, 1, 1) > 0

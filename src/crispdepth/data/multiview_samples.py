@@ -7,7 +7,7 @@ network serves whatever it is given, masks may be wrong, or missing in some view
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ from crispdepth.data.posed_scenes import (
 from crispdepth.data.samples import JPEG, SOFTNESS, compressed, recoloured, softened
 from crispdepth.data.strokes import Rng
 from crispdepth.types import BoolMap, Camera, Float32Map, Size
+
+Plane = TypeVar("Plane", NDArray[np.uint8], NDArray[np.float32])
 
 Kind = Literal["scene", "object", "rgba"]
 KINDS: tuple[Kind, ...] = ("scene", "object", "rgba")
@@ -316,21 +318,22 @@ def _cut(view: _View, place: _Place, size: Size) -> _View:
     )
     shrinks = place.size[0] > size[0]
 
-    def resized(plane: NDArray[np.generic], how: int) -> NDArray[np.generic]:
-        return np.asarray(cv2.resize(plane[rows, columns], size[::-1], interpolation=how))
+    def resized(plane: Plane, how: int) -> Plane:
+        pixels = cv2.resize(plane[rows, columns], size[::-1], interpolation=how)
+        return np.asarray(pixels, plane.dtype)
 
     soft = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    exact = resized(view.depth, cv2.INTER_NEAREST_EXACT).astype(np.float32)
-    smooth = resized(view.depth, cv2.INTER_LINEAR).astype(np.float32)
+    exact = resized(view.depth, cv2.INTER_NEAREST_EXACT)
+    smooth = resized(view.depth, cv2.INTER_LINEAR)
     depth = np.where(np.abs(smooth - exact) < FLAT * exact, smooth, exact)
     K = view.camera.K.copy()
     K[:2, 2] -= place.left, place.top
     camera = Camera(K, place.size, view.camera.cam_from_world).resized(size)
-    alpha = None if view.alpha is None else resized(view.alpha, soft).astype(np.float32)
+    alpha = None if view.alpha is None else resized(view.alpha, soft)
     inside = view.inside
     if inside is not None:
         inside = resized(inside.view(np.uint8), cv2.INTER_NEAREST_EXACT).astype(bool)
-    return _View(resized(view.image, soft).astype(np.uint8), depth, camera, alpha, inside)
+    return _View(resized(view.image, soft), depth, camera, alpha, inside)
 
 
 def _bounds(shown: Sequence[_View], known: Bounds, only_object: bool, rng: Rng) -> list[Bounds]:

@@ -25,7 +25,7 @@ class _Place(NamedTuple):
 
     scene: Scene
     folder: str
-    index: int
+    number: int
 
 
 def open_scenes(root: str | Path) -> Sequence[RgbdFrame]:
@@ -53,14 +53,14 @@ def _is_scene(folder: Path) -> bool:
 
 
 def _name(place: _Place) -> str:
-    return f"{place.folder}/{Path(place.scene.names[place.index]).with_suffix('')}".replace(
+    return f"{place.folder}/{Path(place.scene.names[place.number]).with_suffix('')}".replace(
         "\\", "/"
     )
 
 
 def _read(place: _Place) -> RgbdFrame:
-    view = place.scene[place.index]
-    camera = place.scene.cameras[place.index]
+    view = place.scene[place.number]
+    camera = place.scene.cameras[place.number]
     depth = view.depth
     if depth is None:
         nothing = np.zeros(camera.size, np.float32)
