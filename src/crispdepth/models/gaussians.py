@@ -112,7 +112,7 @@ class GaussianHead(nn.Module):
         size: tuple[int, int],
     ) -> Splats:
         """The Gaussians of one view; raw values (H W, 37), colours (H W, 3), depth (H W,)."""
-        opacity, place, scale, turn, harmonics = torch.split(raw, _SPLIT, dim=1)
+        opacity, place, scale, turn, harmonics = torch.split(raw, [*_SPLIT], dim=1)
         y, x = torch.meshgrid(
             *(torch.arange(side, device=raw.device, dtype=raw.dtype) + 0.5 for side in size),
             indexing="ij",
