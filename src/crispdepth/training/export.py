@@ -1,10 +1,13 @@
 """From a training run to weights that can be used without it."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from crispdepth.models.layered.export import write_weights
-from crispdepth.models.presets import build
+from crispdepth.models.multiview import export as multiview_export
+from crispdepth.models.presets import MULTIVIEW, build, build_multiview
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.fit import BEST, CONFIG
 
@@ -19,8 +22,9 @@ def export_run(
 ) -> None:
     """Write the best weights of a run as a folder of weights (see `crispdepth.models.weights`).
 
-    Its ``config.json`` says what was learned (``variant``, ``stage``), from what (``sources``), how
-    well (``held_out``, after ``step`` steps), and all settings (``training``).
+    Of layered refinement, or of the multi-view network, which is stored in half precision and has
+    no gate. Its ``config.json`` says what was learned (``variant``, ``stage``), from what
+    (``sources``), how well (``held_out``, after ``step`` steps), and all settings (``training``).
 
     Args:
         run: folder of a training that was evaluated at least once.
@@ -33,7 +37,11 @@ def export_run(
         ValueError: the run is damaged, its preset has changed since, or the exported network
             differs from the trained one.
     """
-    preset = json.loads((run / CONFIG).read_text("utf-8"))["preset"]
+    settings = json.loads((run / CONFIG).read_text("utf-8"))
+    preset = settings["preset"]
+    if preset in MULTIVIEW:
+        _export_multiview(run, folder, settings)
+        return
     model = build(preset)
     facts = load_weights(run / BEST, model)
     model.calibrate_gate(gate_threshold, gate_sharpness)
@@ -45,3 +53,17 @@ def export_run(
         "training": facts,
     }
     write_weights(model, preset, folder, half=half, about=about)
+
+
+def _export_multiview(run: Path, folder: Path, settings: dict[str, Any]) -> None:
+    preset = settings["preset"]
+    model = build_multiview(preset)
+    if settings["network"] != json.loads(json.dumps(asdict(model.config))):
+        raise ValueError(
+            f"The network of {run} is not that of the preset {preset!r}: it was trained with "
+            "other switches (--network), or the preset has changed since. Weights are exported of "
+            "presets alone."
+        )
+    facts = load_weights(run / BEST, model)
+    about = {name: facts.pop(name) for name in ("step", "held_out", "sources")}
+    multiview_export.write_weights(model, preset, folder, {**about, "training": facts})

@@ -1,0 +1,288 @@
+"""The multi-view network beside the classical sweep: dense depth of every pixel that has a truth.
+
+    python benchmarks/multiview_network.py tables --data DIR [--held-out DIR ...] [--views 4]
+    python benchmarks/multiview_network.py robustness --data DIR
+    python benchmarks/multiview_network.py speed
+
+``DIR`` holds rooms, objects and settings, ``--held-out`` folders of scenes by `crispdepth synth`
+that no training has seen. `tables` writes multiview_network.md: AbsRel, its median, RMSE, the share
+within 25 % (delta 1) and AbsRel in the band of 3 pixels inside silhouettes, before any view is
+compared with another, means over views; seconds of process time a view. `robustness` spoils the
+masks; `speed` times the network alone. Every row is measured in the same run.
+"""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import torch
+import tyro
+
+from crispdepth.data.mask_errors import spoiled
+from crispdepth.io.atomic import write_text
+from crispdepth.io.scenes import open_scene
+from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.weights import load_multiview
+from crispdepth.ops.mask_contract import erode, evidence, grow
+from crispdepth.tasks.multiview import estimate_depths
+from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig, Quality
+from crispdepth.types import Float32Map, MaskSet, Scene, View
+
+BAND = 3
+"""Pixels inside a silhouette that make up its band."""
+
+Spoil = Callable[[Float32Map, int], Float32Map | None]
+"""A mask made of a mask and the number of its view; None: the view has none."""
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The table of methods and scenes."""
+
+    data: Path
+    """Folder with rooms, objects and settings."""
+
+    held_out: tuple[Path, ...] = ()
+    """Folders of scenes of one's own."""
+
+    views: int = 4
+    """Views measured of each scene, evenly spread."""
+
+    quality: Quality = "normal"
+    """Size of the depth maps."""
+
+    weights: str = "multiview-small"
+    """Of the network."""
+
+    threads: int = 2
+    """Of torch."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """The network under masks that are wrong, on the objects in settings."""
+
+    data: Path
+    """Folder with settings."""
+
+    views: int = 3
+    """Views measured of each scene."""
+
+    weights: str = "multiview-small"
+    """Of the network."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The network alone, on noise: it takes as long as on photos."""
+
+    weights: str = "multiview-small"
+    """Of the network."""
+
+    threads: int = 2
+    """Of torch."""
+
+
+def tables(options: Tables) -> None:
+    """Measure and write the tables."""
+    torch.set_num_threads(options.threads)
+    network = load_multiview(options.weights)
+    lines = [
+        "| scenes | method | AbsRel % | median % | RMSE | delta 1 % | band % | s a view |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    print("\n".join(lines), flush=True)
+    groups = [options.data / name for name in ("rooms", "objects", "settings")]
+    for group in (*groups, *options.held_out):
+        folders = sorted(path for path in group.iterdir() if (path / "scene.json").is_file())
+        scenes = [_scene(folder, options.quality) for folder in folders]
+        masked = all(scene[0].masks is not None for scene in scenes)
+        methods: dict[str, tuple[MultiviewNetwork | None, bool]] = {"classical": (None, masked)}
+        methods["network, no masks" if masked else "network"] = (network, False)
+        if masked:
+            methods["network, masks"] = (network, True)
+        for name, (used, told) in methods.items():
+            rows = [
+                row
+                for scene in scenes
+                for row in _errors(scene, used, options.quality, options.views, told=told)
+            ]
+            lines.append(f"| {group.name} | {name} | {_cells(rows)} |")
+            print(lines[-1], flush=True)
+    write_text(RESULTS / "multiview_network.md", "\n".join(lines) + "\n")
+
+
+def robustness(options: Robustness) -> None:
+    """Measure and write the table of wrong masks."""
+    torch.set_num_threads(1)
+    network = load_multiview(options.weights)
+    spoils: dict[str, Spoil] = {
+        "true": lambda mask, view: mask,
+        "eroded by 3 px": lambda mask, view: erode(mask, 3),
+        "dilated by 3 px": lambda mask, view: grow(mask, 3),
+        "dilated by 8 px": lambda mask, view: grow(mask, 8),
+        "shifted by 4 px": lambda mask, view: np.roll(mask, (2, 3), (0, 1)),
+        "noisy, as in training": lambda mask, view: spoiled(mask, np.random.default_rng(view)),
+        "missing in every second view": lambda mask, view: mask if view % 2 == 0 else None,
+        "missing in all": lambda mask, view: None,
+    }
+    lines = ["| masks | AbsRel % | band % |", "|---|---:|---:|"]
+    folders = sorted(path for path in (options.data / "settings").iterdir() if path.is_dir())
+    scenes = [_scene(folder, "preview") for folder in folders]
+    for name, spoil in spoils.items():
+        rows = [
+            row
+            for scene in scenes
+            for row in _errors(scene, network, "preview", options.views, told=True, spoil=spoil)
+        ]
+        values = [100 * statistics.mean(row[k] for row in rows) for k in (0, 4)]
+        lines.append(f"| {name} | {values[0]:.2f} | {values[1]:.2f} |")
+        print(lines[-1], flush=True)
+    write_text(RESULTS / "multiview_robustness.md", "\n".join(lines) + "\n")
+
+
+def speed(options: Speed) -> None:
+    """Time the network, and draw how its time grows."""
+    torch.set_num_threads(options.threads)
+    network = load_multiview(options.weights)
+    lines = [
+        f"{options.threads} threads; depth of all views, each matched with the others.",
+        "",
+        "| views | size | coarse planes | s, least of 5 | peak MB of the process |",
+        "|---:|---|---:|---:|---:|",
+    ]
+    base = 3, (256, 320), network.config.planes[0]
+    cases = [base]
+    cases += [(views, *base[1:]) for views in (2, 4, 6, 8)]
+    cases += [(3, size, base[2]) for size in ((128, 160), (256, 256), (384, 480), (480, 640))]
+    cases += [(3, base[1], planes) for planes in (24, 96)]
+    for views, size, planes in cases:
+        timed = network
+        if planes != network.config.planes[0]:
+            config = replace(network.config, planes=(planes, network.config.planes[1]))
+            timed = MultiviewNetwork(config).eval()  # other weights take as long
+        seconds = min(_timed(timed, views, size) for _ in range(5))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        shape = f"{size[0]} x {size[1]}"
+        lines.append(f"| {views} | {shape} | {planes} | {seconds:.2f} | {peak:.0f} |")
+        print(lines[-1], flush=True)
+    write_text(RESULTS / "multiview_speed.md", "\n".join(lines) + "\n")
+
+
+def _timed(network: MultiviewNetwork, views: int, size: tuple[int, int]) -> float:
+    height, width = size
+    K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    poses = torch.eye(4).repeat(1, views, 1, 1)
+    poses[..., 0, 3] = 0.1 * torch.arange(views)
+    bounds = torch.full((1, views), 1.0), torch.full((1, views), 5.0)
+    images = torch.rand(1, views, 3, height, width)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        network(images, K.expand(1, views, 3, 3), poses, *bounds)
+    return time.perf_counter() - began
+
+
+def _scene(folder: Path, quality: Quality) -> Scene:
+    return open_scene(folder, longest=LONGER_SIDE[quality]).scene
+
+
+Row = tuple[float, float, float, float, float, float]
+"""AbsRel, its median, RMSE, delta 1, AbsRel of the band, seconds of process time."""
+
+
+def _errors(
+    scene: Scene,
+    network: MultiviewNetwork | None,
+    quality: Quality,
+    count: int,
+    *,
+    told: bool,
+    spoil: Spoil = lambda mask, view: mask,
+) -> Iterator[Row]:
+    """Of each measured view, over pixels of the object, or of all without masks."""
+    shown = replace(scene, read=lambda index: _with_masks(scene[index], index, told, spoil))
+    for index in np.linspace(0, len(scene) - 1, count).astype(int).tolist():
+        near, far = _range(scene, index)
+        config = MultiviewConfig(quality=quality, consistent=0, near=near, far=far)
+        began = time.process_time()
+        ((_, found),) = estimate_depths(shown, config, indices=[index], network=network)
+        # The views that it would be compared with are matched too; all take about as long.
+        seconds = (time.process_time() - began) / (1 + min(config.sources, len(scene) - 1))
+        view = scene[index]
+        assert view.depth is not None
+        true, known = view.depth.values, view.depth.usable
+        inside = evidence(view.masks, view.image.shape[:2]).inside
+        band = np.zeros_like(known)
+        if inside is not None:
+            known = known & (inside > 0.5)
+            kernel = np.ones((2 * BAND + 1,) * 2, np.uint8)
+            band = known & (cv2.erode((inside > 0.5).astype(np.uint8), kernel) == 0)
+        apart = np.abs(found.depth.values - true)
+        share = apart / np.maximum(true, 1e-9)
+        within = np.maximum(found.depth.values, true) < 1.25 * np.minimum(
+            found.depth.values, np.where(known, true, np.inf)
+        )
+        yield (
+            float(share[known].mean()),
+            float(np.median(share[known])),
+            float(np.sqrt(np.square(apart[known]).mean())),
+            float(within[known].mean()),
+            float(share[band].mean()) if band.any() else float("nan"),
+            seconds,
+        )
+
+
+def _range(scene: Scene, index: int) -> tuple[float | None, float | None]:
+    """The stated bounds for scenes without masks; masks say it by their hull, told or not."""
+    if scene[index].masks is None:
+        return (None, None) if scene.bounds is None else scene.bounds
+    from crispdepth.geometry.bounds import bounds_from_masks
+
+    masks = [evidence(view.masks, view.image.shape[:2]).inside for view in scene]
+    order = [index, *(other for other in range(len(scene)) if other != index)]
+    hull = bounds_from_masks([scene.cameras[i] for i in order], [masks[i] for i in order], 0)
+    return (None, None) if hull is None else hull
+
+
+def _with_masks(view: View, index: int, told: bool, spoil: Spoil) -> View:
+    if view.masks is None or not told:
+        return replace(view, masks=None)
+    inside = evidence(view.masks, view.image.shape[:2]).inside
+    if inside is None:
+        return view
+    mask = spoil(inside, index)
+    return replace(view, masks=None if mask is None else MaskSet(mask[None]))
+
+
+def _cells(rows: Sequence[Row]) -> str:
+    means = np.mean(np.array(rows), axis=0)
+    absolute, median, rmse, delta, band, seconds = means
+    band_cell = "–" if np.isnan(band) else f"{100 * band:.2f}"
+    return (
+        f"{100 * absolute:.2f} | {100 * median:.2f} | {rmse:.4f} | {100 * delta:.1f} | "
+        f"{band_cell} | {seconds:.2f}"
+    )
+
+
+Command = (
+    Annotated[Tables, tyro.conf.subcommand("tables")]
+    | Annotated[Robustness, tyro.conf.subcommand("robustness")]
+    | Annotated[Speed, tyro.conf.subcommand("speed")]
+)
+
+if __name__ == "__main__":
+    match tyro.cli(Command):
+        case Tables() as chosen:
+            tables(chosen)
+        case Robustness() as chosen:
+            robustness(chosen)
+        case Speed() as chosen:
+            speed(chosen)
