@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EDGE = 8
+EDGE = 4
 """Voxels along the side of a block. The smaller, the more of a block a band of a few voxels about a
 surface fills, and the time per frame goes with the voxels in blocks. Others were not tried."""
 
