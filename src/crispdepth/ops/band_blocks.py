@@ -11,6 +11,7 @@ from crispdepth.types import Camera
 
 _TILE = 0.75  # of a block: the width of a tile of pixels, at most
 _PIECE = 0.75  # of a block: the length of a piece of its rays, at most
+_STRIP = 1 << 15  # pixels at once
 _ROUNDING = 1e-3  # of a voxel: what float32 may lose between a pixel and its blocks
 
 
@@ -54,13 +55,16 @@ def _pieces(depth: Tensor, side: int, length: float, reach: range) -> tuple[Tens
     """Row and column of tiles and the number of a piece along its rays, (n,) int64 each."""
     height, width = depth.shape
     columns = -(-width // side)
-    piece = (depth / length).long()
-    pieces = int(piece.max()) + len(reach)
-    x, y = (torch.arange(n, device=depth.device) // side for n in (width, height))
-    code = piece.add_(x * pieces).add_((y * (columns * pieces))[:, None])
-    code = code.masked_fill_(depth == 0, -1).reshape(-1)
-    fresh = torch.nonzero(code[1:] != code[:-1])[:, 0] + 1  # most pixels repeat the one before
-    code = torch.unique(torch.cat([code[:1], code.index_select(0, fresh)]))
+    pieces = int(float(depth.max()) / length) + len(reach) + 1
+    across = torch.arange(width, device=depth.device) // side * pieces
+    found = []
+    for strip in torch.split(torch.arange(height, device=depth.device), _STRIP // width + 1):
+        code = (depth[strip] / length).long().add_(across)
+        code += (strip // side * (columns * pieces))[:, None]
+        code = code.masked_fill_(depth[strip] == 0, -1).reshape(-1)
+        fresh = torch.nonzero(code[1:] != code[:-1])[:, 0] + 1  # most repeat the one before
+        found += [code[:1], code.index_select(0, fresh)]
+    code = torch.unique(torch.cat(found))
     code = code[code >= 0, None] + torch.arange(len(reach), device=depth.device)
     code = torch.unique(code)
     tile = torch.div(code, pieces, rounding_mode="floor")

@@ -79,8 +79,9 @@ class TsdfVolume:
             depth: (h, w) z-depth, 0 where invalid.
             camera: of the map.
         """
-        surfaces = depth + depth.sign().sub_(1).mul_(_FAR)  # far behind the camera, if unknown
-        flat = torch.nn.functional.pad(surfaces, (1, 1, 1, 1), value=-_FAR).reshape(-1)
+        flat = depth.new_full((depth.shape[0] + 2, depth.shape[1] + 2), -_FAR)  # where unknown
+        flat[1:-1, 1:-1] = depth.masked_fill(depth == 0, -_FAR)
+        flat = flat.reshape(-1)
         before, behind = 1.5 * self.truncation, self.truncation
         keys = band_blocks(depth, camera, self.voxel_size, before, behind)
         touched = []
@@ -126,10 +127,10 @@ class TsdfVolume:
         if self.coloured and (colour is None or colour.shape != (*size, 3)):
             raise ValueError(f"A coloured field needs colours of {(*size, 3)}.")
         depth = depth * weight.sign()
-        planes = pixel_planes(depth, weight, camera, self.truncation, carve)
         keys = self.blocks_of(depth, camera)
         if carve is not None:
             keys = torch.unique(torch.cat([keys, self._in_sight(camera)]))
+        planes = pixel_planes(depth, weight, camera, self.truncation, carve)
         image = None
         if self.coloured and colour is not None:
             image = torch.nn.functional.pad(colour, (0, 0, 1, 1, 1, 1)).reshape(-1, 3)
