@@ -4,7 +4,6 @@ A block is ``EDGE``^3 voxels; its place is an integer triple, its key that tripl
 int64. Keys sort like triples, so lookups are binary searches and never loops.
 """
 
-import math
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
