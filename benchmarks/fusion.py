@@ -297,9 +297,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
     return "\n".join(
         [
-            "Objects are scored at 5 mm and 1 mm. `scalable` is Open3D's ScalableTSDFVolume, `grid` "
-            "its VoxelBlockGrid. The peak is the resident memory of the whole process (VmHWM), with "
-            "its libraries; above the imports: less what was resident before the first frame.",
+            "Objects are scored at 5 mm and 1 mm. `scalable` is Open3D's ScalableTSDFVolume, "
+            "`grid` its VoxelBlockGrid. The peak is the resident memory of the whole process "
+            "(VmHWM); above the imports: less what was resident before the first frame.",
             "",
             "| " + " | ".join(columns.values()) + " |",
             "|" + "---|" * len(columns),
