@@ -98,16 +98,16 @@ def _about(
         low, high = (end.div_(EDGE).floor_().long() for end in (low, high))
         span.append((high - low).masked_fill_(none, -1))
         first.append(low)
-    lowest, spans = torch.stack(first), torch.stack(span)
+    lowest, spans = torch.stack(first), torch.stack(span).int()
     lowest += torch.from_numpy(start).long().to(lowest.device)[:, None]
     extremes = [lowest.amin(1), (lowest + spans).amax(1)]
     pack(torch.stack(extremes))  # says when that is too far
     keys = pack(lowest.T)
-    steps = [torch.arange(n + 1, device=keys.device) for n in spans.amax(1).clamp(min=0).tolist()]
-    found = []
-    for step in torch.cartesian_prod(*steps):
-        within = (spans[0] >= step[0]) & (spans[1] >= step[1]) & (spans[2] >= step[2])
-        more = pack(step[None]) - pack(torch.zeros_like(step[None]))
-        found.append(torch.unique(keys[within]) + more)
-    distinct: Tensor = torch.unique(torch.cat(found))
+    one = pack(torch.eye(3, dtype=torch.int64)) - pack(torch.zeros(3, 3, dtype=torch.int64))
+    for axis, step in enumerate(one.tolist()):  # from a corner of each box to an edge, a side, all
+        wider = [torch.nonzero(spans[0] >= n)[:, 0] for n in range(int(spans[0].amax()) + 1)]
+        keys = torch.cat([keys.index_select(0, at) + n * step for n, at in enumerate(wider)])
+        if axis < 2:
+            spans = spans[1:].index_select(1, torch.cat(wider))
+    distinct: Tensor = torch.unique(keys)
     return distinct

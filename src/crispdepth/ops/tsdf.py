@@ -24,7 +24,7 @@ COLOUR_STEPS = 128
 """Colours are kept as int16 in steps of 1/128 of a level: averages go on moving where bytes would
 stall, at half the memory of floats. 0 means that there is no colour yet."""
 
-_CACHED = 1 << 16  # voxels at once: what a step makes of them stays in the cache
+_CACHED = 1 << 17  # voxels at once: what a step makes of them stays in the cache
 _FAR = 1e18
 _MANY = 1 << 22  # where launching a step is what takes time
 
@@ -133,7 +133,7 @@ class TsdfVolume:
         planes = pixel_planes(depth, weight, camera, self.truncation, carve)
         image = None
         if self.coloured and colour is not None:
-            image = torch.nn.functional.pad(colour, (0, 0, 1, 1, 1, 1)).reshape(-1, 3)
+            image = torch.nn.functional.pad(colour, (0, 0, 1, 1, 1, 1)).reshape(-1)
         batch = self._batch
         for group in torch.split(keys, self.store.group) if len(keys) else ():
             slots = self.store.slots(group)
@@ -167,19 +167,19 @@ class TsdfVolume:
         if image is not None:
             # Emptiness has no colour, so only the band is looked at.
             band = torch.nonzero(share.mul_(1 - before))[:, 0]
-            voxel = (
-                band
-                + ((slots - torch.arange(len(slots), device=slots.device)) * VOXELS)[
-                    torch.div(band, VOXELS, rounding_mode="floor")
-                ]
-            )
-            colours = data["colour"].view(-1, 3)
-            old = colours.index_select(0, voxel).float()
-            part = share.index_select(0, band)
-            part[old[:, 0] == 0] = 1  # the first colour of the voxel
-            new = image.index_select(0, pixel.index_select(0, band)).float().mul_(COLOUR_STEPS)
-            new = old.lerp_(new.clamp_(min=1), part[:, None]).round_().short()
-            colours.index_copy_(0, voxel, new)
+            source = pixel.index_select(0, band).mul_(3)
+            share = share.index_select(0, band)
+            block = torch.div(band, VOXELS, rounding_mode="floor")
+            start = (slots - torch.arange(len(slots), device=slots.device)) * VOXELS
+            voxel = band.add_(start.index_select(0, block)).mul_(3)
+            colours = data["colour"].view(-1)
+            first = colours.index_select(0, voxel) == 0  # the first colour of the voxel
+            share = torch.maximum(share, first)
+            for _ in range(3):  # one by one: rows of three are several times slower
+                old = colours.index_select(0, voxel).float()
+                new = image.index_select(0, source).float().mul_(COLOUR_STEPS).clamp_(min=1)
+                colours.index_copy_(0, voxel, old.lerp_(new, share).round_().short())
+                voxel, source = voxel.add_(1), source.add_(1)
 
     def _project(self, keys: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
         """p of `PixelPlanes` for the voxels of blocks, (n * VOXELS,) each."""
