@@ -77,7 +77,8 @@ def memory(name: str) -> float:
 def main(frames: Path, voxel: float, truncation: float, mesh: Path, kind: str) -> None:
     cameras = np.load(frames / "cameras.npz")
     before, seconds = memory("VmRSS"), 0.0
-    volume, cpu = {"scalable": Scalable, "grid": Grid}[kind](voxel, truncation), time.process_time()
+    volume = (Scalable if kind == "scalable" else Grid)(voxel, truncation)
+    cpu = time.process_time()
     for index, (K, pose) in enumerate(zip(cameras["K"], cameras["pose"], strict=True)):
         depth, colour = np.load(frames / f"{index}d.npy"), np.load(frames / f"{index}c.npy")
         start = time.perf_counter()
@@ -94,4 +95,4 @@ def main(frames: Path, voxel: float, truncation: float, mesh: Path, kind: str) -
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(float, sys.argv[2:4]), Path(sys.argv[4]), sys.argv[5])
+    main(Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])

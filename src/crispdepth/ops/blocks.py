@@ -195,7 +195,12 @@ class BlockStore:
         at += torch.arange(len(keys), device=self.device)
         known = torch.ones(len(self._keys) + len(keys), dtype=torch.bool, device=self.device)
         known[at] = False
-        new = {"_keys": keys, "_slot": -1, "_record": -1, "_asked": self._clock}
+        new: dict[str, Tensor | int] = {
+            "_keys": keys,
+            "_slot": -1,
+            "_record": -1,
+            "_asked": self._clock,
+        }
         for name, value in new.items():
             old: Tensor = getattr(self, name)
             merged = old.new_empty(len(known)).masked_scatter_(known, old)
