@@ -16,8 +16,8 @@ from torch import Tensor
 
 EDGE = 4
 """Voxels along the side of a block. The smaller, the more of a block a band of a few voxels about a
-surface fills, but the more blocks there are to find: with 8 a frame takes half as long again, and
-its blocks twice the memory."""
+surface fills, but the more blocks there are to find: with 8 a frame took a fifth to a half longer,
+and its blocks twice the memory."""
 
 VOXELS = EDGE**3
 

@@ -25,8 +25,8 @@ COLOUR_STEPS = 128
 stall, at half the memory of floats. 0 means that there is no colour yet."""
 
 _CACHED = 1 << 17  # voxels at once: what a step makes of them stays in the cache
-_FAR = 1e18
 _MANY = 1 << 22  # where launching a step is what takes time
+_FAR = 1e18  # more than any depth
 
 
 class TsdfVolume:
