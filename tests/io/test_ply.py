@@ -47,6 +47,16 @@ def test_ascii_big_endian_and_colourless_points(tmp_path: Path) -> None:
         assert cloud.colours is None
 
 
+def test_triangles_may_carry_more_and_strange_lists_may_follow(tmp_path: Path) -> None:
+    text = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
+    text += "property float z\nelement face 1\nproperty uchar flags\n"
+    text += "property list uchar int vertex_indices\nelement strip 1\n"
+    text += "property list int int vertex_indices\nend_header\n0 0 0\n1 0 0\n1 1 0\n"
+    (tmp_path / "a.ply").write_text(text + "7 3 0 1 2\n5 0 1 2 0 1\n")
+    np.testing.assert_array_equal(read_mesh(tmp_path / "a.ply").faces, [[0, 1, 2]])
+    assert len(read_ply_points(tmp_path / "a.ply")) == 3
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     path.write_text("solid nothing")
@@ -60,10 +70,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="before the last of its 4 rows"):
         read_ply_points(path)
     face = "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
-    path.write_text(f"{vertices}{face}{rows}4 0 1 2 3\n")
+    path.write_text(f"{vertices}{face}{rows}4 0 1 2\n")
+    for read in (read_mesh, read_ply_points):
+        with pytest.raises(ValueError, match="before the last of its 1 rows of face"):
+            read(path)
+    face = face.replace("end_header", "property float area\nend_header")
+    path.write_text(f"{vertices}{face}{rows}4 0 1 2 3 1.5\n")
     with pytest.raises(ValueError, match="not all triangles"):
-        read_ply_points(path)
-    np.testing.assert_array_equal(read_mesh(path).faces, [[0, 1, 2], [0, 2, 3]])
+        read_mesh(path)
     binary = trimesh.exchange.ply.export_ply(BOX, encoding="binary")
     path.write_bytes(binary[:-5])
     for read in (read_mesh, read_ply_points):

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.io.atomic import read_bytes, write_bytes
+from crispdepth.io.atomic import write_bytes
 from crispdepth.io.glb import glb
+from crispdepth.io.ply import ply_colours, ply_points, ply_triangles, read_ply_rows
 from crispdepth.ops.colour import linear_from_srgb
 from crispdepth.types import Mesh
 
@@ -25,17 +26,6 @@ OPENCV_UP = (0.0, -1.0, 0.0)
 """Up in a world whose axes are those of an upright camera: y points down there."""
 
 _FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
-_PLY_TYPES = {
-    **dict.fromkeys(("char", "int8"), "i1"),
-    **dict.fromkeys(("uchar", "uint8"), "u1"),
-    **dict.fromkeys(("short", "int16"), "i2"),
-    **dict.fromkeys(("ushort", "uint16"), "u2"),
-    **dict.fromkeys(("int", "int32"), "i4"),
-    **dict.fromkeys(("uint", "uint32"), "u4"),
-    **dict.fromkeys(("float", "float32"), "f4"),
-    **dict.fromkeys(("double", "float64"), "f8"),
-}
-_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 def write_mesh(path: str | Path, mesh: Mesh, *, up: tuple[float, float, float] = OPENCV_UP) -> None:
@@ -74,11 +64,10 @@ def read_mesh(path: str | Path) -> Mesh:
         OSError: the file cannot be read.
         ValueError: it is no PLY, is cut short, or its faces name vertices there are not.
     """
-    path = Path(path)
-    data = read_bytes(path)
+    rows = read_ply_rows(path)
     try:
-        return _parse_ply(data)
-    except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        return Mesh(ply_points(rows), ply_triangles(rows), ply_colours(rows))
+    except ValueError as error:
         raise ValueError(f"Cannot read {path} as a PLY mesh: {error}") from error
 
 
@@ -130,87 +119,3 @@ def _upright(up: NDArray[np.float64]) -> NDArray[np.float64]:
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn: NDArray[np.float64] = np.eye(3) + cross + cross @ cross / (1 + up[1])
     return turn
-
-
-def _parse_ply(data: bytes) -> Mesh:
-    end = data.find(b"end_header")
-    if not data.startswith(b"ply") or end < 0:
-        raise ValueError("it has no PLY header.")
-    start = data.index(b"\n", end) + 1
-    lines = [line.split() for line in data[:end].decode("ascii").splitlines()]
-    order = next(line[1] for line in lines if line[:1] == ["format"])
-    elements: list[tuple[str, int, list[list[str]]]] = []
-    for line in lines:
-        if line[:1] == ["element"]:
-            elements.append((line[1], int(line[2]), []))
-        elif line[:1] == ["property"]:
-            elements[-1][2].append(line[1:])
-    tables: dict[str, Any] = {}
-    body: Any = data[start:].split() if order == "ascii" else memoryview(data)[start:]
-    for name, count, properties in elements:
-        listed = any(p[0] == "list" for p in properties)
-        if listed and (len(properties) != 1 or name != "face"):
-            if "vertex" in tables and "face" in tables:
-                break
-            raise ValueError(f"lists are understood in faces only, and alone, not in {name!r}.")
-        read = _ascii_table if order == "ascii" else _binary_table
-        tables[name], used = read(body, count, properties, _ORDERS.get(order, ""))
-        body = body[used:]
-    table = tables["vertex"]
-    vertices = np.stack([table[axis] for axis in "xyz"], axis=1).astype(np.float32)
-    colours = None
-    if "red" in table.dtype.names:
-        colours = np.stack([table[c] for c in ("red", "green", "blue")], 1).astype(np.uint8)
-    return Mesh(vertices, tables.get("face", np.zeros((0, 3), np.int32)), colours)
-
-
-def _ascii_table(
-    words: list[bytes], count: int, properties: list[list[str]], order: str
-) -> tuple[Any, int]:
-    if properties[0][0] == "list":
-        numbers = np.array(words, np.float64).astype(np.int64)
-        return _triangles(numbers, count)
-    used = count * len(properties)
-    values = np.array(words[:used], np.float64).reshape(count, len(properties))
-    table = np.zeros(count, [(p[1], "f8") for p in properties])
-    for column, p in enumerate(properties):
-        table[p[1]] = values[:, column]
-    return table, used
-
-
-def _binary_table(
-    body: memoryview, count: int, properties: list[list[str]], order: str
-) -> tuple[Any, int]:
-    if not order:
-        raise ValueError("its format is neither ascii nor binary.")
-    if properties[0][0] != "list":
-        kind = np.dtype([(p[1], order + _PLY_TYPES[p[0]]) for p in properties])
-        return np.frombuffer(body, kind, count), count * kind.itemsize
-    length, number = (np.dtype(order + _PLY_TYPES[name]) for name in properties[0][1:3])
-    kind = np.dtype([("count", length), ("corners", number, 3)])
-    if len(body) >= count * kind.itemsize:
-        faces = np.frombuffer(body, kind, count)
-        if (faces["count"] == 3).all():
-            return faces["corners"].astype(np.int32), count * kind.itemsize
-    numbers, used = [], 0
-    for _ in range(count):  # polygons of different sizes: only walking finds where they start
-        corners = int(np.frombuffer(body, length, 1, used)[0])
-        numbers += [corners, *np.frombuffer(body, number, corners, used + length.itemsize)]
-        used += length.itemsize + corners * number.itemsize
-    return _triangles(np.array(numbers, np.int64), count)[0], used
-
-
-def _triangles(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int32], int]:
-    """Fans of polygons given as count, corner, corner, ...; and how many numbers that took."""
-    starts, used = [], 0
-    for _ in range(count):
-        starts.append(used)
-        used += int(numbers[used]) + 1
-    if used > len(numbers):
-        raise ValueError("it is cut short.")
-    start = np.array(starts, np.int64)
-    fans = numbers[start] - 2 if count else start
-    first = np.repeat(start + 1, fans)
-    step = np.arange(int(fans.sum())) - np.repeat(np.cumsum(fans) - fans, fans)
-    corners = np.stack([first, first + step + 1, first + step + 2], axis=1)
-    return numbers[corners].astype(np.int32), used

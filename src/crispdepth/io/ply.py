@@ -1,4 +1,4 @@
-"""Rows and points of PLY files, ASCII or binary; for meshes see `crispdepth.io.meshes`."""
+"""PLY files, ASCII or binary: their rows, with polygons cut into fans of triangles."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,15 @@ class _Element(NamedTuple):
 
     name: str
     length: int  # rows
-    fields: list[tuple[str, str]]  # (property, NumPy type)
+    fields: list[tuple[str, str]]  # (property, NumPy type); the length of a list as "#property"
+
+    @property
+    def has_lists(self) -> bool:
+        return any(field.startswith("#") for field, _ in self.fields)
+
+    @property
+    def is_polygons(self) -> bool:
+        return len(self.fields) == 2 and self.has_lists
 
 
 def read_ply_points(path: str | Path) -> PointCloud:
@@ -46,15 +54,18 @@ def read_ply_points(path: str | Path) -> PointCloud:
         ValueError: it is no whole PLY file with vertices.
     """
     rows = read_ply_rows(path)
-    return PointCloud(_points(rows["vertex"]), _colours(rows["vertex"]))
+    return PointCloud(ply_points(rows), ply_colours(rows))
 
 
 def read_ply_rows(path: str | Path) -> dict[str, NDArray[Any]]:
     """The rows of each element of a PLY file as a structured array; vertices have x, y, z.
 
+    Polygons are cut into triangles, so of these there may be more rows than the file says.
+
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no whole PLY file, or has lists that are not of three.
+        ValueError: it is no whole PLY file, or has lists that are neither polygons, that is
+            alone in their row, nor of three.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -95,56 +106,125 @@ def _header(data: bytes) -> tuple[str, list[_Element], int]:
 def _binary(
     data: bytes, start: int, order: str, elements: list[_Element]
 ) -> dict[str, NDArray[Any]]:
-    rows = {}
-    for name, count, fields in elements:
-        dtype = np.dtype(fields)
-        if len(data) < start + count * dtype.itemsize and not _has_lists(fields):
-            raise ValueError(f"it ends before the last of its {count} rows of {name}")
-        try:
-            rows[name] = np.frombuffer(data, dtype, count, start)
-        except ValueError as error:
-            raise ValueError(f"its rows of {name} are not all triangles, or cut off") from error
-        _check_lists(rows[name], name)
-        start += count * dtype.itemsize
+    rows = dict[str, NDArray[Any]]()
+    for element in elements:
+        if {"vertex", "face"} <= rows.keys():
+            break  # what comes after may be of any kind
+        dtype = np.dtype(element.fields)
+        size = element.length * dtype.itemsize
+        whole = start + size <= len(data)
+        table = np.frombuffer(data, dtype, element.length if whole else 0, start)
+        if not whole or not _all_three(table):
+            polygons = _walk(data, start, element)
+            table, size = _fans(polygons, element), _bytes_of(polygons, element)
+        rows[element.name] = table
+        start += size
     return rows
 
 
 def _ascii(text: bytes, elements: list[_Element]) -> dict[str, NDArray[Any]]:
     words, start = np.array(text.split(), np.float64), 0
-    rows = {}
-    for name, count, fields in elements:
-        dtype = np.dtype(fields)
+    rows = dict[str, NDArray[Any]]()
+    for element in elements:
+        if {"vertex", "face"} <= rows.keys():
+            break  # what comes after may be of any kind
+        name, count, fields = element
         width = sum(3 if kind.startswith("3") else 1 for _, kind in fields)
-        table = words[start : start + count * width]
-        if len(table) < count * width:
-            raise ValueError(f"it ends before the last of its {count} rows of {name}")
-        rows[name] = np.empty(count, dtype)
-        columns, column = table.reshape(count, width), 0
+        whole = start + count * width <= len(words)
+        columns = words[start : start + count * width if whole else start].reshape(-1, width)
+        table, column = np.empty(len(columns), np.dtype(fields)), 0
         for field, kind in fields:
             wide = kind.startswith("3")
-            rows[name][field] = columns[:, column : column + 3] if wide else columns[:, column]
+            table[field] = columns[:, column : column + 3] if wide else columns[:, column]
             column += 3 if wide else 1
-        _check_lists(rows[name], name)
-        start += count * width
+        used = count * width
+        if not whole or not _all_three(table):
+            polygons = _polygons(words, start, element)
+            table, used = _fans(polygons, element), sum(len(p) + 1 for p in polygons)
+        rows[name] = table
+        start += used
     return rows
 
 
-def _has_lists(fields: list[tuple[str, str]]) -> bool:
-    return any(field.startswith("#") for field, _ in fields)
+def _all_three(table: NDArray[Any]) -> bool:
+    lengths = [table[name] for name in table.dtype.names or () if name.startswith("#")]
+    return all(bool((length == 3).all()) for length in lengths)
 
 
-def _check_lists(rows: NDArray[Any], name: str) -> None:
-    for field in rows.dtype.names or ():
-        if field.startswith("#") and not (rows[field] == 3).all():
-            raise ValueError(f"its rows of {name} are not all triangles; triangulate them")
+def _refuse(element: _Element) -> ValueError:
+    if element.has_lists and not element.is_polygons:
+        return ValueError(f"its rows of {element.name} are not all triangles, or cut off")
+    return ValueError(f"it ends before the last of its {element.length} rows of {element.name}")
 
 
-def _points(vertices: NDArray[Any]) -> NDArray[np.float32]:
-    return np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
+def _walk(data: bytes, start: int, element: _Element) -> list[NDArray[Any]]:
+    """Polygons of different sizes: only walking finds where they start."""
+    if not element.is_polygons:
+        raise _refuse(element)
+    length, corner = (np.dtype(kind.removeprefix("3")) for _, kind in element.fields)
+    polygons = []
+    for _ in range(element.length):
+        if start + length.itemsize > len(data):
+            raise _refuse(element)
+        count = int(np.frombuffer(data, length, 1, start)[0])
+        start += length.itemsize
+        if start + count * corner.itemsize > len(data):
+            raise _refuse(element)
+        polygons.append(np.frombuffer(data, corner, count, start))
+        start += count * corner.itemsize
+    return polygons
 
 
-def _colours(vertices: NDArray[Any]) -> NDArray[np.uint8] | None:
+def _polygons(words: NDArray[np.float64], start: int, element: _Element) -> list[NDArray[Any]]:
+    """`_walk` for ASCII."""
+    if not element.is_polygons:
+        raise _refuse(element)
+    polygons = []
+    for _ in range(element.length):
+        end = start + 1 + int(words[start]) if start < len(words) else start + 1
+        if end > len(words):
+            raise _refuse(element)
+        polygons.append(words[start + 1 : end])
+        start = end
+    return polygons
+
+
+def _bytes_of(polygons: list[NDArray[Any]], element: _Element) -> int:
+    length, corner = (np.dtype(kind.removeprefix("3")).itemsize for _, kind in element.fields)
+    return len(polygons) * length + sum(map(len, polygons)) * corner
+
+
+def _fans(polygons: list[NDArray[Any]], element: _Element) -> NDArray[Any]:
+    """Triangles from the first corner of each polygon to all of its sides."""
+    fans = [
+        np.stack([polygon[:1].repeat(len(polygon) - 2), polygon[1:-1], polygon[2:]], axis=1)
+        for polygon in polygons
+        if len(polygon) > 2
+    ]
+    triangles = np.concatenate(fans or [np.zeros((0, 3))])
+    table = np.empty(len(triangles), np.dtype(element.fields))
+    (count, _), (name, _) = element.fields
+    table[count], table[name] = 3, triangles
+    return table
+
+
+def ply_points(rows: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Positions (n, 3) of the vertices that `read_ply_rows` gave."""
+    return np.stack([rows["vertex"][axis] for axis in "xyz"], axis=1).astype(np.float32)
+
+
+def ply_colours(rows: dict[str, NDArray[Any]]) -> NDArray[np.uint8] | None:
+    """Their colours (n, 3), sRGB; None if they have no red, green and blue."""
     names = ("red", "green", "blue")
-    if not set(names) <= set(vertices.dtype.names or ()):
+    if not set(names) <= set(rows["vertex"].dtype.names or ()):
         return None
-    return np.stack([vertices[name] for name in names], axis=1).astype(np.uint8)
+    return np.stack([rows["vertex"][name] for name in names], axis=1).astype(np.uint8)
+
+
+def ply_triangles(rows: dict[str, NDArray[Any]]) -> NDArray[np.int32]:
+    """The faces (m, 3) that `read_ply_rows` gave; none if the file has none."""
+    names = rows["face"].dtype.names or () if "face" in rows else ()
+    lists = [name for name in names if f"#{name}" in names]
+    corners = rows["face"][lists[0]] if lists else np.zeros((0, 3))
+    triangles: NDArray[np.int32] = corners.astype(np.int32)
+    return triangles

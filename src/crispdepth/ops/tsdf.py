@@ -10,32 +10,23 @@ about the same voxel.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from crispdepth.ops.blocks import EDGE, BlockStore, Field, pack, unpack
+from crispdepth.ops.band_blocks import band_blocks
+from crispdepth.ops.blocks import EDGE, VOXELS, BlockStore, Field, unpack
+from crispdepth.ops.pixel_planes import PixelPlanes, centred, pixel_planes
 from crispdepth.types import Camera
 
 COLOUR_STEPS = 128
 """Colours are kept as int16 in steps of 1/128 of a level: averages go on moving where bytes would
 stall, at half the memory of floats. 0 means that there is no colour yet."""
 
-_PIXELS = 1 << 15  # at once, likewise
-_BATCH = 256  # blocks at once: what a step makes of 131,072 voxels stays in the cache
-
-
-class _Planes(NamedTuple):
-    """What the pixels of one view show; flat (h * w,) float32."""
-
-    inverse: Tensor  # 1 / z at the centre, 0 where nothing was measured
-    slope_x: Tensor  # per pixel
-    slope_y: Tensor
-    distance: Tensor  # from the camera's centre to the pixel's plane
-    weight: Tensor
+_CACHED = 1 << 17  # voxels at once: what a step makes of them stays in the cache
+_MANY = 1 << 22  # where launching a step is what takes time
+_FAR = 1e18  # more than any depth
 
 
 class TsdfVolume:
@@ -73,53 +64,33 @@ class TsdfVolume:
             fields["colour"] = Field(torch.int16, 3)
         self.store = BlockStore(fields, device, max_memory)
         self.device, self.coloured = device, coloured
+        self._batch = (_CACHED if device.type == "cpu" else _MANY) // VOXELS  # blocks at once
         steps = torch.arange(EDGE, device=device)
         self._voxels = torch.cartesian_prod(steps, steps, steps)  # (VOXELS, 3)
 
     def blocks_of(self, depth: Tensor, camera: Camera) -> Tensor:
-        """Keys of the blocks with a voxel within the truncation of a valid depth, and few others.
+        """Keys of the blocks with a voxel near a valid depth, (n,) ascending.
+
+        That is along the optical axis at most the truncation behind it, or half as much again
+        before it: a voxel beside an edge that has to be seen as empty, or there would be a hole,
+        lies before a slanted surface farther along the axis than from the surface.
 
         Args:
             depth: (h, w) z-depth, 0 where invalid.
             camera: of the map.
         """
-        flat = depth.reshape(-1)
-        found = [
-            self._blocks_of_pixels(pixel, flat[pixel], camera)
-            for pixel in torch.split(torch.nonzero(flat)[:, 0], _PIXELS)
-        ]
-        keys: Tensor = torch.unique(torch.cat(found))
-        return keys
-
-    def _blocks_of_pixels(self, pixel: Tensor, z: Tensor, camera: Camera) -> Tensor:
-        """`blocks_of` for some pixels, row by row: neighbours mostly share their blocks."""
-        width = camera.size[1]
-        x = (pixel % width) + 0.5
-        y = torch.div(pixel, width, rounding_mode="floor") + 0.5
-        world_from_pixel, centre = _rays(camera)
-        low, high = [], []
-        for axis in range(3):
-            a, b, c = (world_from_pixel[axis] / self.voxel_size).tolist()
-            o = float(centre[axis] / self.voxel_size)
-            ray = a * x + b * y + c
-            pad = 0.5 * (abs(a) + abs(b)) * z  # half a pixel to every side
-            near = ray * (z - self.truncation).clamp(min=0)
-            far = ray * (z + self.truncation)
-            low.append(_block(torch.minimum(near, far) - pad + o))
-            high.append(_block(torch.maximum(near, far) + pad + o))
-        first, last = pack(torch.stack(low, -1)), pack(torch.stack(high, -1))
-        fresh = torch.ones_like(first, dtype=torch.bool)
-        fresh[1:] = (first[1:] != first[:-1]) | (last[1:] != last[:-1])
-        first, last = unpack(first[fresh]), unpack(last[fresh])
-        if not len(first):
-            return torch.empty(0, dtype=torch.int64, device=self.device)
-        span = last - first
-        spread = [torch.arange(n + 1, device=self.device) for n in span.amax(0).tolist()]
-        found = []
-        for step in torch.cartesian_prod(*spread):
-            found.append(torch.unique(pack((first + step)[(step <= span).all(-1)])))
-        keys: Tensor = torch.unique(torch.cat(found))
-        return keys
+        flat = depth.new_full((depth.shape[0] + 2, depth.shape[1] + 2), -_FAR)  # where unknown
+        flat[1:-1, 1:-1] = depth.masked_fill(depth == 0, -_FAR)
+        flat = flat.reshape(-1)
+        before, behind = 1.5 * self.truncation, self.truncation
+        keys = band_blocks(depth, camera, self.voxel_size, before, behind)
+        touched = []
+        for part in torch.split(keys, self._batch) if len(keys) else ():
+            x, y, z = self._project(part, camera)
+            away = flat.index_select(0, _pixels(x, y, z, camera)).sub_(z)
+            away = away.sub_((before - behind) / 2).abs_().reshape(-1, VOXELS).amin(1)
+            touched.append(part[away <= (before + behind) / 2])
+        return torch.cat([keys[:0], *touched])
 
     def integrate(
         self,
@@ -155,85 +126,69 @@ class TsdfVolume:
             )
         if self.coloured and (colour is None or colour.shape != (*size, 3)):
             raise ValueError(f"A coloured field needs colours of {(*size, 3)}.")
-        depth = torch.where(weight > 0, depth, 0)
-        planes = _planes(depth, weight, camera, self.truncation)
+        depth = depth * weight.sign()
         keys = self.blocks_of(depth, camera)
         if carve is not None:
             keys = torch.unique(torch.cat([keys, self._in_sight(camera)]))
+        planes = pixel_planes(depth, weight, camera, self.truncation, carve)
         image = None
         if self.coloured and colour is not None:
-            image = (colour.reshape(-1, 3).float() * COLOUR_STEPS).clamp_(min=1)
-        seen_through = None if carve is None else carve.reshape(-1)
-        for group in torch.split(keys, self.store.group):
+            image = torch.nn.functional.pad(colour, (0, 0, 1, 1, 1, 1)).reshape(-1)
+        batch = self._batch
+        for group in torch.split(keys, self.store.group) if len(keys) else ():
             slots = self.store.slots(group)
-            for part, at in zip(
-                torch.split(group, _BATCH), torch.split(slots, _BATCH), strict=True
-            ):
-                self._update(part, at, planes, image, camera, seen_through)
+            for part, at in zip(torch.split(group, batch), torch.split(slots, batch), strict=True):
+                self._update(part, at, planes, image, camera)
 
     def _update(
-        self,
-        keys: Tensor,
-        slots: Tensor,
-        planes: _Planes,
-        image: Tensor | None,
-        camera: Camera,
-        seen_through: Tensor | None,
+        self, keys: Tensor, slots: Tensor, planes: PixelPlanes, image: Tensor | None, camera: Camera
     ) -> None:
-        height, width = camera.size
         x, y, z = self._project(keys, camera)
-        z.clamp_(min=1e-6)  # behind the camera: lands outside the image or fails `ahead`
-        ahead = z > 1e-6
-        x /= z
-        y /= z
-        inside = ahead & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        column, row = x.clamp_(0, width - 1e-3).floor(), y.clamp_(0, height - 1e-3).floor()
-        pixel = (
-            (row * width + column).long()
-            if height * width < 2**24
-            else (row.long() * width + column.long())
-        )
-        inverse = planes.inverse[pixel]
-        measured = inverse > 0
-        inverse += planes.slope_x[pixel] * (x - column - 0.5)
-        inverse += planes.slope_y[pixel] * (y - row - 0.5)
-        # 1 - z / surface: > 0 in front. Times the distance of the plane it is Euclidean.
-        relative = 1 - z * inverse
-        distance = planes.distance[pixel]
-        reach = self.truncation * inverse
-        seen = inside & measured & (relative >= -reach)
-        value = torch.where(relative > reach, 1.0, relative * (distance / self.truncation))
-        weight = planes.weight[pixel] * seen
-        if seen_through is not None:
-            empty = inside & ~measured & seen_through[pixel]
-            value = torch.where(empty, 1.0, value)
-            weight = torch.where(empty, 1.0, weight)
+        pixel = _pixels(x, y, z, camera)
+        # Positive in front of the surface, in units of the truncation and Euclidean.
+        distance = planes.distance.index_select(0, pixel)
+        ratio = planes.along[0].index_select(0, pixel).mul_(x)
+        for part, place in zip(planes.along[1:], (y, z), strict=True):
+            ratio.addcmul_(part.index_select(0, pixel), place)
+        value = distance - ratio
+        # The band ends a truncation before and behind the surface, along the optical axis:
+        # ratio / distance is z / surface. In place, comparisons give 1 and 0.
+        distance *= z
+        before = (distance - ratio * (z + self.truncation)).gt_(0)
+        seen = distance.addcmul_(ratio, z.sub_(self.truncation), value=-1).ge_(0)
+        value.add_(before, alpha=2).clamp_(-1, 1)
+        weight = planes.weight.index_select(0, pixel).mul_(seen)
         data = self.store.data
-        before = data["weight"][slots]
-        after = before + weight
-        share = weight / after.clamp(min=1e-12)
-        tsdf = data["tsdf"][slots]
-        data["tsdf"][slots] = torch.lerp(tsdf, value.clamp_(-1, 1), share)
-        data["weight"][slots] = after
+        after = data["weight"].index_select(0, slots).reshape(-1).add_(weight)
+        share = weight.div_(after.clamp(min=1e-12))
+        tsdf = data["tsdf"].index_select(0, slots).reshape(-1).lerp_(value, share)
+        data["tsdf"].index_copy_(0, slots, tsdf.reshape(-1, VOXELS))
+        data["weight"].index_copy_(0, slots, after.reshape(-1, VOXELS))
         if image is not None:
             # Emptiness has no colour, so only the band is looked at.
-            band = torch.nonzero((seen & (relative <= reach)).reshape(-1))[:, 0]
-            colours = data["colour"][slots]
-            flat = colours.reshape(-1, 3)
-            old = flat[band].float()
-            ratio = share.reshape(-1)[band]
-            ratio[old[:, 0] == 0] = 1  # the first colour of the voxel
-            flat[band] = old.lerp_(image[pixel.reshape(-1)[band]], ratio[:, None]).round_().short()
-            data["colour"][slots] = colours
+            band = torch.nonzero(share.mul_(1 - before))[:, 0]
+            source = pixel.index_select(0, band).mul_(3)
+            share = share.index_select(0, band)
+            block = torch.div(band, VOXELS, rounding_mode="floor")
+            start = (slots - torch.arange(len(slots), device=slots.device)) * VOXELS
+            voxel = band.add_(start.index_select(0, block)).mul_(3)
+            colours = data["colour"].view(-1)
+            first = colours.index_select(0, voxel) == 0  # the first colour of the voxel
+            share = torch.maximum(share, first)
+            for _ in range(3):  # one by one: rows of three are several times slower
+                old = colours.index_select(0, voxel).float()
+                new = image.index_select(0, source).float().mul_(COLOUR_STEPS).clamp_(min=1)
+                colours.index_copy_(0, voxel, old.lerp_(new, share).round_().short())
+                voxel, source = voxel.add_(1), source.add_(1)
 
     def _project(self, keys: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
-        """Homogeneous pixels (n, VOXELS) of the voxels of blocks."""
-        pixel_from_world = torch.from_numpy(camera.K @ camera.cam_from_world[:3]).to(self.device)
+        """p of `PixelPlanes` for the voxels of blocks, (n * VOXELS,) each."""
+        pixel_from_world = torch.from_numpy(centred(camera)).to(self.device)
         corner = unpack(keys).double() * (EDGE * self.voxel_size)
-        corners = corner @ pixel_from_world[:, :3].T + pixel_from_world[:, 3]
-        steps = (self._voxels.double() * self.voxel_size) @ pixel_from_world[:, :3].T
-        corners, steps = corners.float(), steps.float()
-        x, y, z = (corners[:, axis, None] + steps[None, :, axis] for axis in range(3))
+        corners = (corner @ pixel_from_world[:, :3].T + pixel_from_world[:, 3]).float()
+        steps = self._voxels.double() * self.voxel_size
+        steps = (steps @ pixel_from_world[:, :3].T).float().T.contiguous()
+        x, y, z = ((corners[:, axis, None] + steps[axis]).reshape(-1) for axis in range(3))
         return x, y, z
 
     def _in_sight(self, camera: Camera) -> Tensor:
@@ -255,50 +210,12 @@ class TsdfVolume:
         return keys[near]
 
 
-def _rays(camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(3, 3) from homogeneous pixels to directions with z-depth 1 in the world; the centre."""
-    rotation, translation = camera.cam_from_world[:3, :3], camera.cam_from_world[:3, 3]
-    inverse = np.linalg.inv(rotation)
-    return inverse @ np.linalg.inv(camera.K), -inverse @ translation
-
-
-def _block(position: Tensor) -> Tensor:
-    """The block in which the voxel at or before a position lies; positions in voxels."""
-    return torch.div(position, EDGE).floor_().long()
-
-
-def _planes(depth: Tensor, weight: Tensor, camera: Camera, truncation: float) -> _Planes:
-    valid = depth > 0
-    inverse = torch.where(valid, 1 / torch.where(valid, depth, 1), 0)
-    # From pixel to pixel a surface moves by less than the truncation; what moves more is an edge.
-    steepest = truncation * inverse.square()
-    slope_x, slope_y = (_slope(inverse, valid, steepest, axis) for axis in (1, 0))
-    height, width = depth.shape
-    # The plane is A X + B Y + C Z = 1 with (A, B, C) K^-1 = (slope_x, slope_y, rest).
-    x = torch.arange(width, device=depth.device) + 0.5
-    y = torch.arange(height, device=depth.device)[:, None] + 0.5
-    rest = inverse - slope_x * x - slope_y * y
-    K = camera.K
-    normal = [
-        sum(part * float(K[i, j]) for i, part in enumerate((slope_x, slope_y, rest)))
-        for j in range(3)
-    ]
-    length = torch.stack([n.square() for n in normal]).sum(0).sqrt_()  # type: ignore[union-attr]
-    distance = torch.where(valid, 1 / length.clamp(min=1e-12), 0)
-    parts = (inverse, slope_x, slope_y, distance, weight)
-    return _Planes(*(part.reshape(-1).contiguous() for part in parts))
-
-
-def _slope(inverse: Tensor, valid: Tensor, steepest: Tensor, axis: int) -> Tensor:
-    """Change of 1 / z per pixel: the smaller of both sides, 0 where both are edges or unknown.
-
-    The smaller one, because at a depth edge the other one is the edge.
-    """
-    length = inverse.shape[axis]
-    change = inverse.diff(dim=axis)
-    both = valid.narrow(axis, 1, length - 1) & valid.narrow(axis, 0, length - 1)
-    change = torch.where(both, change, torch.inf)
-    edge = torch.full_like(inverse.narrow(axis, 0, 1), torch.inf)
-    after, before = torch.cat([change, edge], axis), torch.cat([edge, change], axis)
-    slope = torch.where(after.abs() < before.abs(), after, before)
-    return torch.where((slope.abs() <= steepest) & valid, slope, 0)
+def _pixels(x: Tensor, y: Tensor, z: Tensor, camera: Camera) -> Tensor:
+    """Where p falls in the flat maps of `PixelPlanes`, int32; in the frame, if not in the image."""
+    height, width = camera.size
+    scale = z.clamp(min=1e-6).reciprocal_()
+    column = (x * scale).add_(float(camera.K[0, 2])).floor_().clamp_(-1, width)
+    row = scale.mul_(y).add_(float(camera.K[1, 2])).floor_().clamp_(-1, height)
+    if float(z.min()) <= 1e-6:
+        column.masked_fill_(z <= 1e-6, -1)  # behind the camera
+    return row.int().add_(1).mul_(width + 2).add_(column.int()).add_(1)
