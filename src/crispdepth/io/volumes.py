@@ -13,7 +13,7 @@ import torch
 from crispdepth.io.atomic import atomic_path
 from crispdepth.ops.tsdf import TsdfVolume
 
-_FORMAT = "crispdepth tsdf 1"
+_FORMAT = "crispdepth tsdf 2"
 _BATCH = 1024  # blocks
 
 
