@@ -1,0 +1,130 @@
+"""Depth by the multi-view network as it is before any training: a sweep with windows of 4 x 4."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.tasks.multiview import estimate_depths
+from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.tasks.multiview_network import Predicted, Sighting, predict
+from crispdepth.types import Camera, Float32Map, MaskSet, View, scene_of_views
+from tests.wall_and_ball import FULL, SIZE, WALL, camera, masked, on_ball, row, see
+
+CPU = torch.device("cpu")
+NEAR, FAR = 1.5, 6.0
+
+
+@pytest.fixture(scope="module")
+def network() -> MultiviewNetwork:
+    torch.manual_seed(0)
+    config = MultiviewNetworkConfig(
+        widths=(8, 8, 16), heads=4, planes=(48, 12), unet_width=16, features=8
+    )
+    return MultiviewNetwork(config).eval()
+
+
+def sightings(views: list[View], weights: list[Float32Map | None] | None = None) -> list[Sighting]:
+    """The middle view, then the others."""
+    middle = len(views) // 2
+    order = [middle, *(index for index in range(len(views)) if index != middle)]
+    given = weights or [None] * len(views)
+    found = []
+    for index in order:
+        seen_by = views[index].camera
+        assert seen_by is not None
+        found.append(Sighting(seen_by, views[index].image, given[index]))
+    return found
+
+
+def ball_weights(views: list[View]) -> list[Float32Map | None]:
+    return [on_ball(view).astype(np.float32) for view in views]
+
+
+def error(found: Predicted, view: View, where: np.ndarray) -> float:
+    """Median relative error."""
+    assert view.depth is not None
+    return float(np.median(np.abs(1 / found.inverse - view.depth.values)[where] / WALL))
+
+
+def test_wall_and_ball_are_found_at_a_size_that_is_no_multiple(network: MultiviewNetwork) -> None:
+    K, size = np.diag([4, 4, 1.0]) @ FULL, (234, 315)
+    places = {f"{x}.png": Camera(K, size, camera(x).cam_from_world) for x in (-0.16, 0, 0.16)}
+    views = [see(seen_by, name) for name, seen_by in places.items()]
+    found = predict(network, sightings(views), NEAR, FAR, CPU)
+    assert found.inverse.shape == found.probability.shape == size
+    assert error(found, views[1], np.ones(size, bool)) < 0.02
+    assert found.probability.min() >= 0
+    assert found.probability.max() <= 1
+    assert (found.inverse >= 1 / FAR - 1e-6).all()
+    assert (found.inverse <= 1 / NEAR + 1e-6).all()
+
+
+def test_what_masks_leave_is_put_where_it_was(network: MultiviewNetwork) -> None:
+    views = row()
+    weights = ball_weights(views)
+    found = predict(network, sightings(views, weights), NEAR, FAR, CPU)
+    inside = on_ball(views[2])
+    assert error(found, views[2], inside) < 0.08
+    far_away = np.zeros(SIZE, bool)
+    far_away[:, :4] = True  # beyond the window about the ball
+    assert (found.probability[far_away] == 0).all()
+
+
+def test_a_mask_may_touch_the_frame_and_exceed_it_with_its_margin(
+    network: MultiviewNetwork,
+) -> None:
+    K = FULL + np.array([[0, 0, -32.0], [0, 0, -22], [0, 0, 0]])  # the ball in the corner
+    views = [see(Camera(K, SIZE, camera(x).cam_from_world), f"{x}.png") for x in (-0.16, 0, 0.16)]
+    weights = ball_weights(views)
+    assert on_ball(views[1])[:, 0].any()
+    found = predict(network, sightings(views, weights), NEAR, FAR, CPU)
+    assert error(found, views[1], on_ball(views[1])) < 0.08
+
+
+def test_what_lies_beyond_the_window_has_no_influence(network: MultiviewNetwork) -> None:
+    """The photo may be cut by hand: with its K it is the same view."""
+    views = row(3)
+    weights = ball_weights(views)
+    whole = predict(network, sightings(views, weights), NEAR, FAR, CPU)
+    cut_views, cut_weights = [], []
+    for view, weight in zip(views, weights, strict=True):
+        assert view.camera is not None
+        assert weight is not None
+        shifted = view.camera.K - np.array([[0, 0, 2.0], [0, 0, 0], [0, 0, 0]])
+        smaller = Camera(shifted, (SIZE[0], SIZE[1] - 2), view.camera.cam_from_world)
+        cut_views.append(replace(view, image=view.image[:, 2:], camera=smaller, depth=None))
+        cut_weights.append(weight[:, 2:])
+    cut = predict(network, sightings(cut_views, cut_weights), NEAR, FAR, CPU)
+    inside = on_ball(views[1])[:, 2:]
+    np.testing.assert_allclose(whole.inverse[:, 2:][inside], cut.inverse[inside], atol=1e-5)
+
+
+def test_scenes_go_through_with_masks_in_some_views_only(network: MultiviewNetwork) -> None:
+    views = masked(row())
+    views[1] = replace(views[1], masks=None)
+    views[3] = replace(views[3], masks=MaskSet(np.zeros((1, *SIZE), np.uint8)))
+    config = MultiviewConfig(near=NEAR, far=FAR, sources=4, consistent=1)
+    found = dict(estimate_depths(scene_of_views(views), config, network=network))
+    assert sorted(found) == list(range(5))
+    inside = on_ball(views[2])
+    assert found[2].depth.usable[inside].any()
+    assert not found[2].depth.usable[~inside].any()
+    assert not found[3].depth.usable.any()
+    for each in found.values():
+        assert np.isfinite(each.depth.values).all()
+
+
+def test_a_lonely_view_gets_no_depth(network: MultiviewNetwork) -> None:
+    views = row(3)
+    away = np.eye(4)
+    away[2, 3] = 100
+    views[0] = replace(views[0], name="away.png", camera=Camera(FULL, SIZE, away), depth=None)
+    said: list[str] = []
+    config = MultiviewConfig(near=NEAR, far=FAR)
+    found = dict(estimate_depths(scene_of_views(views), config, network=network, note=said.append))
+    assert not found[0].depth.usable.any()
+    assert any("away.png" in line for line in said)
