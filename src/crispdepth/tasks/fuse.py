@@ -116,8 +116,10 @@ def integrate_view(volume: "TsdfVolume", view: View, depth: ViewDepth, config: F
         carve = evidence.weight > 0
     elif config.carve:
         carve = (evidence.weight > 0) | evidence.empty
+    silhouette = None
     inside = mask_evidence(view.masks, camera.size).inside if volume.hulled else None
-    known = inside is not None and (inside >= 0.5).any()  # one that found nothing says nothing
+    if inside is not None and (inside >= 0.5).any():  # one that found nothing says nothing
+        silhouette = torch.from_numpy(signed_distance(inside)).to(volume.device)
     on = volume.device
     volume.integrate(
         torch.from_numpy(evidence.depth).to(on),
@@ -125,7 +127,7 @@ def integrate_view(volume: "TsdfVolume", view: View, depth: ViewDepth, config: F
         torch.from_numpy(np.array(colour)).to(on),
         camera,
         carve=None if carve is None else torch.from_numpy(carve).to(on),
-        silhouette=torch.from_numpy(signed_distance(inside)).to(on) if known else None,
+        silhouette=silhouette,
     )
 
 

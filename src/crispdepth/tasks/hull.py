@@ -31,7 +31,8 @@ _LONGEST = 640  # pixels of the longer side of these
 _FEWEST = 3  # silhouettes that enclose something
 _BOXED = 4  # views by which the box about the hull is found
 _ROUNDS = 2  # of looking for rays that miss the mesh
-_HIDDEN = 2.0  # voxels behind what a view shows from which on it does not show a vertex
+_HIDDEN = 2.0  # voxels behind what a view shows from which on it does not show a face
+_FACING = 0.15  # cosine from which on a face is not edge-on: silhouettes touch what nobody sees
 
 
 class Hull(NamedTuple):
@@ -98,30 +99,35 @@ def solid(volume: "TsdfVolume", hull: Hull, trust: float) -> Mesh:
             missed = (outside <= 0) & (rasterise(mesh, camera).depth == 0)
             restore_rays(volume, camera, np.argwhere(missed))
     mesh = extract_mesh(volume)
-    seen = np.zeros(len(mesh.vertices), bool)
+    seen = np.zeros(len(mesh.faces), bool)
     for camera, _ in hull.silhouettes:
         seen |= shown(mesh, rasterise(mesh, camera), camera, _HIDDEN * volume.voxel_size)
-    return Mesh(mesh.vertices, mesh.faces[seen[mesh.faces].any(axis=1)], mesh.colours)
+    kept = np.zeros(len(mesh.vertices), bool)
+    kept[mesh.faces[seen]] = True  # with all about them, so that a bump casts no holes
+    return Mesh(mesh.vertices, mesh.faces[kept[mesh.faces].any(axis=1)], mesh.colours)
 
 
 def shown(mesh: Mesh, raster: Raster, camera: Camera, tolerance: float) -> BoolMap:
-    """Which vertices (n,) a view shows: in the frame, and not behind what is drawn there.
+    """Which faces (m,) a view shows from outside: not edge-on, nor behind what is drawn there.
 
     Args:
         mesh: in the world of the camera.
         raster: of the mesh in this camera.
         camera: of the view.
-        tolerance: depth by which a vertex may lie behind, in the unit of the mesh.
+        tolerance: depth by which the middle of a face may lie behind, in the unit of the mesh.
     """
-    there = in_camera(camera, mesh.vertices)
-    at = np.flatnonzero(sees(camera, there))
-    pixels = there[at] @ camera.K.T
+    corners = in_camera(camera, mesh.vertices)[mesh.faces]
+    middle = corners.mean(axis=1)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    size = np.linalg.norm(normal, axis=1) * np.linalg.norm(middle, axis=1)
+    turned = np.einsum("ij,ij->i", normal, -middle) > _FACING * size
+    faces: BoolMap = sees(camera, middle) & turned
+    at = np.flatnonzero(faces)
+    pixels = middle[at] @ camera.K.T
     column, row = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
-    height, width = camera.size
-    depth = raster.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
-    visible = np.zeros(len(mesh.vertices), bool)
-    visible[at] = (depth == 0) | (there[at, 2] <= depth + tolerance)
-    return visible
+    depth = raster.depth[row, column]
+    faces[at] = (depth == 0) | (middle[at, 2] <= depth + tolerance)
+    return faces
 
 
 def _box(silhouettes: "Sequence[Silhouette]") -> NDArray[np.float64] | None:
