@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """What reading any folder as a scene gives."""
     made = scene_of_views([wall(x, f"left/{x:g}.jpg") for x in (0.0, 0.1, 0.2)])
     scenes = ModuleType("crispdepth.io.scenes")
-    vars(scenes)["read_scene"] = lambda path: made
+    vars(scenes)["open_scene"] = lambda path, **options: SimpleNamespace(scene=made)
     monkeypatch.setitem(sys.modules, "crispdepth.io.scenes", scenes)
     return made
 
@@ -80,6 +80,7 @@ def test_depths_of_two_settings_do_not_mix(
     assert main([*command, "5"]) == 1
     assert "other settings" in capsys.readouterr().err
     assert main([*command, "5", "--overwrite"]) == 0
+    assert main([*command, "5", "--mask-role", "ignore"]) == 1
 
 
 def test_a_wrong_range_is_a_sentence(
@@ -96,7 +97,8 @@ def test_a_single_view_is_refused_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scenes = ModuleType("crispdepth.io.scenes")
-    vars(scenes)["read_scene"] = lambda path: scene_of_views([wall(0, "a.png")])
+    one = SimpleNamespace(scene=scene_of_views([wall(0, "a.png")]))
+    vars(scenes)["open_scene"] = lambda path, **options: one
     monkeypatch.setitem(sys.modules, "crispdepth.io.scenes", scenes)
     assert main(["multiview", "scene", "-o", str(tmp_path)]) == 1
     assert "two or more" in capsys.readouterr().err

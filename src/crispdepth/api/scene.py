@@ -30,6 +30,9 @@ MATCHED_TRUNCATION, MATCHED_WEIGHT = 5.0, 0.1
 """Of fusing matched depth, noisier and less sure than a sensor's: with the usual ones meshes of
 objects had holes (docs/experiments.md)."""
 
+HULL_TRUNCATION, HULL_WEIGHT = 3.0, 1.0
+"""Of fusing it where the silhouettes of an object close it (docs/experiments.md)."""
+
 SAMPLED = 8
 """Views that the size of voxels is chosen by."""
 
@@ -268,7 +271,7 @@ def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
     fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
     return {
         "depth": depth,
-        "mesh": key_of(depth, fuse),
+        "mesh": key_of(depth, fuse, HULL_TRUNCATION, HULL_WEIGHT),
         "splats": key_of(depth, SPLATS[config.quality], config.seed),
     }
 
@@ -334,15 +337,21 @@ def _make_depths(
 def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: Watch) -> None:
     """The mesh of the depths."""
     from crispdepth.tasks.fuse import fuse, voxel_size
+    from crispdepth.tasks.hull import MOST_SILHOUETTES, visual_hull
     from crispdepth.tasks.reconstruct import spread
 
     scene, usable = result.scene, result.with_depth
+    hull = None
+    if fusing.carve:
+        hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
+        if hull is not None and not result.given:
+            fusing = replace(fusing, truncation=HULL_TRUNCATION, hull_weight=HULL_WEIGHT)
     if fusing.voxel is None:
         sampled = [usable[i] for i in spread(len(usable), SAMPLED)]
-        fusing = replace(fusing, voxel=voxel_size(result.views(sampled), fusing))
+        fusing = replace(fusing, voxel=voxel_size(result.views(sampled), fusing, hull))
     watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
     with watch.progress(len(usable)) as advance:
-        mesh = fuse(result.views(usable), fusing, device=device, on_view=advance)
+        mesh = fuse(result.views(usable), fusing, hull=hull, device=device, on_view=advance)
     mesh = mesh_in_source(mesh, scene)
     write_mesh(result.folder / MESH, mesh)
     write_mesh(result.folder / GLB, mesh, up=up_of(scene))

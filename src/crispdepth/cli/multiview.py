@@ -3,24 +3,22 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth import __version__
 from crispdepth.cli.errors import ExitCode
+from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.multiview_config import MultiviewConfig
-
-if TYPE_CHECKING:
-    from crispdepth.types import Scene
 
 SETTINGS = "multiview.json"
 """Where a folder of depths says how they were made."""
 
 
 @dataclass(frozen=True)
-class MultiviewOptions:
+class MultiviewOptions(SceneOptions):
     """Write the depth of every view of a scene of posed photos, masks respected.
 
     `crispdepth multiview SCENE -o depths`
@@ -28,22 +26,16 @@ class MultiviewOptions:
     depths/sub/012.jpg.confidence.png. Views that are there already are not done again.
     """
 
-    scene: Positional[Path]
-    """Folder of the scene: COLMAP, nerfstudio and others."""
-
-    out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
-    """Folder of the depths."""
+    # Folder of the depths.
+    out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")] = Path("depths")
 
     config: OmitArgPrefixes[MultiviewConfig] = field(default_factory=MultiviewConfig)
 
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    # Where to compute: cpu, or cuda.
+    device: str = "cpu"
 
+    # Do views again that are done.
     overwrite: bool = False
-    """Do views again that are done."""
-
-    quiet: Annotated[bool, arg(aliases=["-q"])] = False
-    """Say only errors."""
 
 
 def run(options: MultiviewOptions) -> int:
@@ -62,13 +54,12 @@ def run(options: MultiviewOptions) -> int:
             f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
     from crispdepth.cli.torch_extra import require_device
-    from crispdepth.io.scenes import read_scene
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
 
-    terminal = Terminal(options.quiet, json=False, bar=True)
+    terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     require_device(options.device)
     device = torch.device(options.device)
-    scene: Scene = read_scene(options.scene)
+    scene = open_input(options).scene
     terminal.say(*scene.notes)
     _claim(options)
     missing = [
@@ -99,7 +90,14 @@ def _claim(options: MultiviewOptions) -> None:
     """Record the settings in the folder; depths of two settings must not stand side by side."""
     from crispdepth.io.atomic import make_folder, remove_stale, write_text
 
-    settings = {"version": __version__, **asdict(options.config)}
+    reading = {
+        "photos": options.photos and str(options.photos.resolve()),
+        "masks": options.masks,
+        "mask_role": options.mask_role,
+        "invert_masks": options.invert_masks,
+        "longest": options.longest,
+    }
+    settings = {"version": __version__, **asdict(options.config), **reading}
     path = options.out / SETTINGS
     if path.is_file() and not options.overwrite:
         try:

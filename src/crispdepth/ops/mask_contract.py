@@ -45,28 +45,6 @@ def evidence(masks: MaskSet | None, size: Size) -> Evidence:
     return Evidence(weight, weight if masks.role == "object" else None)
 
 
-def grow(mask: Float32Map, radius: int) -> Float32Map:
-    """Grey-scale dilation by a disc: soft borders move outwards by ``radius`` pixels."""
-    return mask if radius == 0 else np.asarray(cv2.dilate(mask, _disc(radius)), np.float32)
-
-
-def erode(mask: Float32Map, radius: int) -> Float32Map:
-    """Grey-scale erosion by a disc; the frame is no border, so a mask of ones stays one."""
-    return mask if radius == 0 else np.asarray(cv2.erode(mask, _disc(radius)), np.float32)
-
-
-def sharpened(mask: Float32Map, temperature: float) -> Float32Map:
-    """``sigmoid((m - 1/2) / temperature)``, scaled so that 0 and 1 stay (spec 2.1 a).
-
-    Args:
-        mask: (h, w) in [0, 1].
-        temperature: > 0; towards 0 the hard mask, when large the mask itself.
-    """
-    curve = np.tanh((mask - np.float32(0.5)) / np.float32(2 * temperature))
-    scaled: Float32Map = 0.5 + curve / np.float32(2 * np.tanh(0.25 / temperature))
-    return scaled
-
-
 def depth_inside(mask: Float32Map, softness: float) -> Float32Map:
     """``sigmoid(s / softness)`` of the signed distance s to the border in pixels (spec 2.1 b).
 
@@ -88,8 +66,3 @@ def depth_inside(mask: Float32Map, softness: float) -> Float32Map:
     signed = np.where(hard, inner - 0.5, 0.5 - outer).astype(np.float32)
     risen: Float32Map = 0.5 + 0.5 * np.tanh(signed / np.float32(2 * softness))
     return risen
-
-
-def _disc(radius: int) -> np.ndarray:
-    across = np.arange(-radius, radius + 1)
-    return (across[:, None] ** 2 + across**2 <= radius**2 + radius * 0.5).astype(np.uint8)

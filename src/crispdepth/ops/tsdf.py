@@ -14,9 +14,10 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from crispdepth.ops.band_blocks import band_blocks
-from crispdepth.ops.blocks import EDGE, VOXELS, BlockStore, Field, unpack
+from crispdepth.ops.blocks import EDGE, VOXELS, BlockStore, Field, pack, unpack
 from crispdepth.ops.pixel_planes import PixelPlanes, centred, pixel_planes
 from crispdepth.types import Camera
 
@@ -40,6 +41,7 @@ class TsdfVolume:
         device: torch.device,
         coloured: bool = True,
         max_memory: int | None = None,
+        hull: Tensor | None = None,
     ) -> None:
         """An empty field.
 
@@ -50,6 +52,9 @@ class TsdfVolume:
             coloured: keep colours.
             max_memory: bytes for blocks; those beyond go to a temporary file and come back when
                 they are seen again. None: all stay in memory.
+            hull: keys of the blocks that the object lies in (`crispdepth.ops.hull.hull_blocks`),
+                ascending. The field is then of these alone, whatever is seen elsewhere, and
+                `close` makes a solid of it.
 
         Raises:
             ValueError: a length is not positive or the truncation is less than a voxel.
@@ -62,7 +67,14 @@ class TsdfVolume:
         fields = {"tsdf": Field(torch.float32), "weight": Field(torch.float32)}
         if coloured:
             fields["colour"] = Field(torch.int16, 3)
+        if hull is not None:
+            # The largest signed distance to a silhouette so far, in truncations, > 0 outside; 1
+            # more, so that new voxels, which hold 0, are inside.
+            fields["outside"] = Field(torch.float32)
         self.store = BlockStore(fields, device, max_memory)
+        self.hulled = hull is not None
+        for group in torch.split(hull, self.store.group) if hull is not None else ():
+            self.store.slots(group)
         self.device, self.coloured = device, coloured
         self._batch = (_CACHED if device.type == "cpu" else _MANY) // VOXELS  # blocks at once
         steps = torch.arange(EDGE, device=device)
@@ -100,6 +112,7 @@ class TsdfVolume:
         camera: Camera,
         *,
         carve: Tensor | None = None,
+        silhouette: Tensor | None = None,
     ) -> None:
         """Add what one view sees.
 
@@ -114,6 +127,8 @@ class TsdfVolume:
             camera: of the maps.
             carve: (h, w) bool; the pixels that see through whatever is in front of their depth,
                 or through everything where the depth is 0. None: nothing is carved.
+            silhouette: (h, w) float32 signed distance of pixels to the object in pixels, > 0
+                beside it; only of a field with a hull. None: the object is unknown.
 
         Raises:
             ValueError: sizes differ, or a part of the view lies too far from the origin.
@@ -127,9 +142,12 @@ class TsdfVolume:
         if self.coloured and (colour is None or colour.shape != (*size, 3)):
             raise ValueError(f"A coloured field needs colours of {(*size, 3)}.")
         depth = depth * weight.sign()
-        keys = self.blocks_of(depth, camera)
-        if carve is not None:
-            keys = torch.unique(torch.cat([keys, self._in_sight(camera)]))
+        if self.hulled:
+            keys = self._in_sight(camera)
+        else:
+            keys = self.blocks_of(depth, camera)
+            if carve is not None:
+                keys = torch.unique(torch.cat([keys, self._in_sight(camera)]))
         planes = pixel_planes(depth, weight, camera, self.truncation, carve)
         image = None
         if self.coloured and colour is not None:
@@ -139,6 +157,76 @@ class TsdfVolume:
             slots = self.store.slots(group)
             for part, at in zip(torch.split(group, batch), torch.split(slots, batch), strict=True):
                 self._update(part, at, planes, image, camera)
+                if silhouette is not None:
+                    self._confine(part, at, silhouette, camera)
+
+    def close(self, trust: float) -> None:
+        """Make a solid of what was seen: space that no view said anything about is inside where no
+        silhouette excludes it, and nothing is outside of them.
+
+        Args:
+            trust: > 0; the hull counts as much as a view of this weight.
+        """
+        for keys in torch.split(self.store.keys, self.store.group):
+            slots = self.store.slots(keys)
+            for at in torch.split(slots, self._batch):
+                data = self.store.data
+                hull = data["outside"][at] - 1
+                before = data["weight"][at]
+                both = (before * data["tsdf"][at] + trust * hull) / (before + trust)
+                data["tsdf"][at] = torch.maximum(both, hull)
+                data["weight"][at] = before + trust
+
+    def values(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Field and hull at voxels (..., 3) int64, both (...): 1 = outside where no block is."""
+        block = torch.div(places, EDGE, rounding_mode="floor")
+        keys, row = torch.unique(pack(block.reshape(-1, 3)), return_inverse=True)
+        tsdf, hull = (torch.ones(len(keys), VOXELS, device=self.device) for _ in range(2))
+        there = self.store.contains(keys)
+        stored = self.store.read(keys[there])
+        tsdf[there], hull[there] = stored["tsdf"], stored["outside"] - 1
+        at = (row, self._voxel(places - EDGE * block).reshape(-1))
+        return tsdf[at].reshape(places.shape[:-1]), hull[at].reshape(places.shape[:-1])
+
+    def lower(self, places: Tensor, amounts: Tensor) -> None:
+        """Move the field inwards at voxels (n, 3) by the largest amount (n,) that is asked for
+        there, but not beyond the hull.
+        """
+        block = torch.div(places, EDGE, rounding_mode="floor")
+        keys, row = torch.unique(pack(block), return_inverse=True)
+        moved = torch.zeros(len(keys), VOXELS, device=self.device)
+        at = row * VOXELS + self._voxel(places - EDGE * block)
+        moved.view(-1).scatter_reduce_(0, at, amounts, "amax")
+        there = self.store.contains(keys)
+        keys, moved = keys[there], moved[there]
+        for group, part in zip(
+            torch.split(keys, self.store.group), torch.split(moved, self.store.group), strict=True
+        ):
+            slots, data = self.store.slots(group), self.store.data
+            hull = data["outside"][slots] - 1
+            data["tsdf"][slots] = torch.maximum(data["tsdf"][slots] - part, hull).clamp(-1, 1)
+
+    def _voxel(self, within: Tensor) -> Tensor:
+        """Number in its block of a voxel (..., 3) from the corner of the block."""
+        return (within[..., 0] * EDGE + within[..., 1]) * EDGE + within[..., 2]
+
+    def _confine(self, keys: Tensor, slots: Tensor, silhouette: Tensor, camera: Camera) -> None:
+        """Take the distance to one more silhouette into the hull."""
+        height, width = camera.size
+        x, y, z = (part.view(-1, VOXELS) for part in self._project(keys, camera))
+        ahead = z > 1e-6
+        x = x.div_(z.clamp_(min=1e-6)).add_(float(camera.K[0, 2]))
+        y = y.div_(z).add_(float(camera.K[1, 2]))
+        inside = ahead & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1)
+        away = grid_sample(
+            silhouette[None, None], grid[None], padding_mode="border", align_corners=False
+        )[0, 0]
+        focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
+        away *= z / (focal * self.truncation)
+        outside = self.store.data["outside"]
+        away = torch.where(inside, away.clamp_(-1, 1) + 1, 0)
+        outside[slots] = torch.maximum(outside[slots], away)
 
     def _update(
         self, keys: Tensor, slots: Tensor, planes: PixelPlanes, image: Tensor | None, camera: Camera

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.geometry.backproject import pixel_rays
+from crispdepth.ops.mask_contract import evidence as mask_evidence
 from crispdepth.tasks.fuse_config import FuseConfig as FuseConfig
+from crispdepth.tasks.hull import Hull, solid
 from crispdepth.types import BoolMap, Camera, Float32Map, Mesh, View, ViewDepth
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def fuse(
     views: Iterable[tuple[View, ViewDepth]],
     config: FuseConfig | None = None,
     *,
+    hull: Hull | None = None,
     device: str = "cpu",
     on_view: Callable[[], object] = lambda: None,
 ) -> Mesh:
@@ -46,6 +49,9 @@ def fuse(
         views: photos with cameras, and their depths in the unit of the scene.
         config: None: the defaults. Without a voxel size, the first view decides it; see
             `voxel_size` to choose by several.
+        hull: of the object that is wanted, see `crispdepth.tasks.hull.visual_hull`; the mesh is
+            then closed where no depth shows it, and ends at the masks. None: there is a surface
+            only where depth shows one.
         device: torch's name of where to compute.
         on_view: called after each view.
 
@@ -59,17 +65,18 @@ def fuse(
     config = config or FuseConfig()
     for view, depth in views:
         if volume is None:
-            volume = start_volume(
-                config.voxel or voxel_size([(view, depth)], config), config, device
-            )
+            voxel = config.voxel or voxel_size([(view, depth)], config, hull)
+            volume = start_volume(voxel, config, device, hull)
         integrate_view(volume, view, depth, config)
         on_view()
     if volume is None:
         raise ValueError("There is no view to fuse.")
-    return surface(volume, config)
+    return surface(volume, config, hull)
 
 
-def start_volume(voxel: float, config: FuseConfig, device: str = "cpu") -> "TsdfVolume":
+def start_volume(
+    voxel: float, config: FuseConfig, device: str = "cpu", hull: Hull | None = None
+) -> "TsdfVolume":
     """An empty field for `integrate_view`.
 
     Raises:
@@ -86,6 +93,7 @@ def start_volume(voxel: float, config: FuseConfig, device: str = "cpu") -> "Tsdf
         config.truncation * voxel,
         device=torch.device(device),
         max_memory=int(config.max_memory * GIGABYTE),
+        hull=None if hull is None else hull.blocks(voxel, device),
     )
 
 
@@ -97,11 +105,21 @@ def integrate_view(volume: "TsdfVolume", view: View, depth: ViewDepth, config: F
     """
     import torch
 
+    from crispdepth.ops.hull import signed_distance
+
     camera = camera_of(view)
     evidence = evidence_of(view, depth, config)
     _refuse_huge(volume, evidence.depth, camera, config)
     colour = view.image if view.image.dtype == np.uint8 else (view.image >> 8).astype(np.uint8)
-    carve = (evidence.weight > 0) | evidence.empty if config.carve else None
+    carve = None
+    if volume.hulled:  # which knows better than whole pixels what is beside the object
+        carve = evidence.weight > 0
+    elif config.carve:
+        carve = (evidence.weight > 0) | evidence.empty
+    silhouette = None
+    inside = mask_evidence(view.masks, camera.size).inside if volume.hulled else None
+    if inside is not None and (inside >= 0.5).any():  # one that found nothing says nothing
+        silhouette = torch.from_numpy(signed_distance(inside)).to(volume.device)
     on = volume.device
     volume.integrate(
         torch.from_numpy(evidence.depth).to(on),
@@ -109,10 +127,11 @@ def integrate_view(volume: "TsdfVolume", view: View, depth: ViewDepth, config: F
         torch.from_numpy(np.array(colour)).to(on),
         camera,
         carve=None if carve is None else torch.from_numpy(carve).to(on),
+        silhouette=silhouette,
     )
 
 
-def surface(volume: "TsdfVolume", config: FuseConfig) -> Mesh:
+def surface(volume: "TsdfVolume", config: FuseConfig, hull: Hull | None = None) -> Mesh:
     """The cleaned mesh of a field.
 
     Raises:
@@ -121,7 +140,10 @@ def surface(volume: "TsdfVolume", config: FuseConfig) -> Mesh:
     """
     from crispdepth.ops.isosurface import extract_mesh
 
-    mesh = extract_mesh(volume, config.min_weight)
+    if hull is None:
+        mesh = extract_mesh(volume, config.min_weight)
+    else:
+        mesh = _coloured(solid(volume, hull, config.hull_weight))
     kept = remove_small_pieces(mesh, config.min_piece)
     if not len(kept.faces):
         reason = (
@@ -183,11 +205,14 @@ def _near_edge(mask: Float32Map, distance: int) -> BoolMap:
     return near
 
 
-def voxel_size(views: Iterable[tuple[View, ViewDepth]], config: FuseConfig) -> float:
+def voxel_size(
+    views: Iterable[tuple[View, ViewDepth]], config: FuseConfig, hull: Hull | None = None
+) -> float:
     """A voxel size for what these views see; a few, spread over the scene, are enough.
 
     The longest side of the box about their points (without the outermost half percent) over
-    ``config.resolution``, but at least twice the width of a pixel at the middle depth.
+    ``config.resolution``, but at least twice the width of a pixel at the middle depth; with a
+    hull one and a half times, because silhouettes are sharper than depth.
 
     Raises:
         ValueError: no pixel has a depth.
@@ -210,7 +235,8 @@ def voxel_size(views: Iterable[tuple[View, ViewDepth]], config: FuseConfig) -> f
             "Check the depths, the masks and their role, and max_depth."
         )
     longest = float((np.max(high, axis=0) - np.min(low, axis=0)).max())
-    return max(longest / config.resolution, 2 * float(np.median(pixels)))
+    finest = (2.0 if hull is None else 1.5) * float(np.median(pixels))
+    return max(longest / config.resolution, finest)
 
 
 def remove_small_pieces(mesh: Mesh, min_faces: int) -> Mesh:
@@ -227,6 +253,21 @@ def remove_small_pieces(mesh: Mesh, min_faces: int) -> Mesh:
     _, piece = connected_components(graph, directed=False)
     large = np.bincount(piece[one], minlength=count) >= min_faces
     return _with_faces(mesh, large[piece[one]])
+
+
+def _coloured(mesh: Mesh) -> Mesh:
+    """Vertices that no depth has given a colour (black) take that of the nearest that has one."""
+    from scipy.spatial import cKDTree
+
+    if mesh.colours is None:
+        return mesh
+    bare = ~mesh.colours.any(axis=1)
+    if bare.all() or not bare.any():
+        return mesh
+    colours = mesh.colours.copy()
+    _, nearest = cKDTree(mesh.vertices[~bare]).query(mesh.vertices[bare])
+    colours[bare] = mesh.colours[~bare][nearest]
+    return Mesh(mesh.vertices, mesh.faces, colours)
 
 
 def _with_faces(mesh: Mesh, kept: BoolMap) -> Mesh:

@@ -33,6 +33,10 @@ class FuseConfig:
     # objects, all that they see beside the object.
     carve: bool = False
 
+    # With a visual hull: what it counts where depth says something else, as a view that is sure
+    # counts 1. --min-weight is not asked then.
+    hull_weight: float = 0.5
+
     # Pieces of surface with fewer triangles than this are left out.
     min_piece: int = 100
 
@@ -50,5 +54,7 @@ class FuseConfig:
             raise ValueError(f"truncation must be 1 voxel or more, got {self.truncation:g}.")
         if not (self.min_weight >= 0 and self.mask_edge >= 0 and self.min_piece >= 0):
             raise ValueError("min_weight, mask_edge and min_piece must not be negative.")
+        if not 0 < self.hull_weight < math.inf:
+            raise ValueError(f"hull_weight must be positive, got {self.hull_weight:g}.")
         if not 0.001 <= self.max_memory < math.inf:
             raise ValueError(f"max_memory must be 0.001 GB or more, got {self.max_memory:g}.")
