@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from crispdepth.ops.mask_contract import depth_inside, evidence
+from crispdepth.ops.mask_contract import depth_inside, erode, evidence, grow
 from crispdepth.types import Float32Map, MaskSet
 
 
@@ -61,3 +61,15 @@ def test_distance_confidence_rises_inwards_about_a_half_at_the_border() -> None:
     assert row[0] > 0.99
     border = (mask >= 0.5) & (cv2.erode(mask, np.ones((3, 3))) < 0.5)
     assert 0.5 < confidence[border].mean() < 0.65
+
+
+def test_growing_and_eroding_are_opposites_of_one_another() -> None:
+    mask = disc(8.5) * np.float32(0.8)
+    for radius in (1, 3):
+        np.testing.assert_allclose(erode(mask, radius), 1 - grow(1 - mask, radius), atol=1e-6)
+        assert (erode(mask, radius) <= mask).all()
+        assert (grow(mask, radius) >= mask).all()
+    assert (grow(disc(5.5), 3) > 0.5).sum() == pytest.approx((disc(8.5) > 0.5).sum(), rel=0.05)
+    ones = np.ones((5, 6), np.float32)
+    assert (erode(ones, 2) == 1).all()
+    assert erode(mask, 0) is mask

@@ -45,6 +45,16 @@ def evidence(masks: MaskSet | None, size: Size) -> Evidence:
     return Evidence(weight, weight if masks.role == "object" else None)
 
 
+def grow(mask: Float32Map, radius: int) -> Float32Map:
+    """Grey-scale dilation by a disc: soft borders move outwards by ``radius`` pixels."""
+    return mask if radius == 0 else np.asarray(cv2.dilate(mask, _disc(radius)), np.float32)
+
+
+def erode(mask: Float32Map, radius: int) -> Float32Map:
+    """Grey-scale erosion by a disc; the frame is no border, so a mask of ones stays one."""
+    return mask if radius == 0 else np.asarray(cv2.erode(mask, _disc(radius)), np.float32)
+
+
 def depth_inside(mask: Float32Map, softness: float) -> Float32Map:
     """``sigmoid(s / softness)`` of the signed distance s to the border in pixels (spec 2.1 b).
 
@@ -66,3 +76,8 @@ def depth_inside(mask: Float32Map, softness: float) -> Float32Map:
     signed = np.where(hard, inner - 0.5, 0.5 - outer).astype(np.float32)
     risen: Float32Map = 0.5 + 0.5 * np.tanh(signed / np.float32(2 * softness))
     return risen
+
+
+def _disc(radius: int) -> np.ndarray:
+    across = np.arange(-radius, radius + 1)
+    return (across[:, None] ** 2 + across**2 <= radius**2 + radius * 0.5).astype(np.uint8)

@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.geometry.backproject import pixel_rays
+from crispdepth.ops.mask_contract import erode, grow
 from crispdepth.ops.mask_contract import evidence as mask_evidence
 from crispdepth.tasks.fuse_config import FuseConfig as FuseConfig
 from crispdepth.tasks.hull import Hull, solid
@@ -199,9 +199,8 @@ def _near_edge(mask: Float32Map, distance: int) -> BoolMap:
     """Pixels at most so far from where the mask passes one half."""
     if not distance:
         return np.zeros(mask.shape, bool)
-    hard = (mask >= 0.5).astype(np.uint8)
-    kernel = np.ones((2 * distance + 1,) * 2, np.uint8)
-    near: BoolMap = cv2.dilate(hard, kernel) != cv2.erode(hard, kernel)
+    hard = (mask >= 0.5).astype(np.float32)
+    near: BoolMap = grow(hard, distance) != erode(hard, distance)
     return near
 
 
