@@ -1,7 +1,10 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
-from crispdepth.tasks.reconstruct import make_splats, spread
+from crispdepth.tasks.reconstruct import make_splats, refined_depth, spread
 from crispdepth.tasks.reconstruct_config import SPLATS, ReconstructConfig
 from crispdepth.types import DepthMap, MaskSet, View, ViewDepth
 from tests.analytic import around, sphere_depth
@@ -46,3 +49,24 @@ def test_without_any_depth_there_is_nothing_to_start_from() -> None:
     none = ViewDepth(depth.depth, np.zeros_like(depth.confidence))
     with pytest.raises(ValueError, match="No view has a pixel of known depth"):
         make_splats([(view, none)], ReconstructConfig(quality="preview"))
+
+
+def test_refining_leaves_validity_and_trust_and_needs_masks_of_objects() -> None:
+    (view, found), *_ = ball_views(1, 96)
+    camera = view.camera
+    behind = np.where(found.depth.values > 0, found.depth.values, 4).astype(np.float32)
+    soft = cv2.GaussianBlur(behind, None, 3)
+    valid = np.ones_like(found.depth.usable)
+    valid[:4] = False
+    rough = ViewDepth(DepthMap(soft, "depth", "m", valid, camera), valid * np.float32(0.5))
+    crisp = refined_depth(view, rough)
+    np.testing.assert_array_equal(crisp.depth.usable, rough.depth.usable)
+    np.testing.assert_array_equal(crisp.confidence, rough.confidence)
+    rim = np.abs(soft - behind) > 0.1
+    rim[:4] = False
+    before, after = (np.abs(each - behind)[rim].mean() for each in (soft, crisp.depth.values))
+    assert after < 0.7 * before
+    assert refined_depth(replace(view, masks=None), rough) is rough
+    assert view.masks is not None
+    ignoring = replace(view, masks=replace(view.masks, role="ignore"))
+    assert refined_depth(ignoring, rough) is rough

@@ -283,6 +283,10 @@ def _matching_facts(config: ReconstructConfig) -> dict[str, object]:
         OSError, ValueError: the weights of the network are not there or not understood.
     """
     facts: dict[str, object] = asdict(MultiviewConfig(quality=config.quality))
+    if config.refine:
+        from crispdepth.models.engines import facts_of, make_completer
+
+        facts["refine"] = facts_of(make_completer())
     if config.method == "multiview":
         from crispdepth.models.weights import read_config
 
@@ -314,6 +318,7 @@ def _make_depths(
 
     from crispdepth.models.weights import load_multiview
     from crispdepth.tasks.multiview import estimate_depths
+    from crispdepth.tasks.reconstruct import refined_depth
 
     config = result.config
     network = load_multiview(config.weights) if config.method == "multiview" else None
@@ -330,6 +335,8 @@ def _make_depths(
                 note=watch.say,
             )
             for index, depth in depths:
+                if config.refine:
+                    depth = refined_depth(scene[index], depth)
                 write_view_depth(folder, scene.names[index], depth)
                 advance()
 

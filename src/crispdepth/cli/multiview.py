@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -28,6 +28,12 @@ class MultiviewOptions(SceneOptions):
 
     # Folder of the depths.
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")] = Path("depths")
+
+    # How depth is found: classical matching, or the multi-view network.
+    method: Literal["classical", "multiview"] = "classical"
+
+    # Weights of the network: the shipped ones, or a folder of exported ones.
+    weights: str = "multiview-small"
 
     config: OmitArgPrefixes[MultiviewConfig] = field(default_factory=MultiviewConfig)
 
@@ -55,10 +61,12 @@ def run(options: MultiviewOptions) -> int:
         ) from error
     from crispdepth.cli.torch_extra import require_device
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
+    from crispdepth.models.weights import load_multiview
 
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     require_device(options.device)
     device = torch.device(options.device)
+    network = load_multiview(options.weights) if options.method == "multiview" else None
     scene = open_input(options).scene
     terminal.say(*scene.notes)
     _claim(options)
@@ -70,7 +78,12 @@ def run(options: MultiviewOptions) -> int:
     valid = 0.0
     with terminal.progress(len(missing)) as advance:
         depths = estimate_depths(
-            scene, options.config, indices=missing, device=device, note=terminal.say
+            scene,
+            options.config,
+            indices=missing,
+            network=network,
+            device=device,
+            note=terminal.say,
         )
         for index, found in depths:
             print(write_view_depth(options.out, scene.names[index], found))
@@ -98,6 +111,10 @@ def _claim(options: MultiviewOptions) -> None:
         "longest": options.longest,
     }
     settings = {"version": __version__, **asdict(options.config), **reading}
+    if options.method == "multiview":
+        from crispdepth.models.weights import read_config
+
+        settings["weights"] = read_config(options.weights)["sha256"]
     path = options.out / SETTINGS
     if path.is_file() and not options.overwrite:
         try:

@@ -17,6 +17,10 @@ MARGIN = 12
 """Pixels about a mask that the network sees of the photo."""
 
 
+LEAST_SURE = 0.01
+"""Of pixels that no source shows, too, there is a depth: what the photo alone suggests."""
+
+
 class Sighting(NamedTuple):
     """A photo at working size."""
 
@@ -29,7 +33,7 @@ class Predicted(NamedTuple):
     """Depth of a reference."""
 
     inverse: Float32Map  # (h, w), > 0
-    probability: Float32Map  # (h, w) in [0, 1]; 0 where no source shows what is there
+    probability: Float32Map  # (h, w) in [0, 1]; `LEAST_SURE` where no source shows what is there
 
 
 @torch.inference_mode()
@@ -69,7 +73,7 @@ def predict(
     full = inverse.shape[1], inverse.shape[0]
     probability = cv2.resize(probability, full, interpolation=cv2.INTER_LINEAR)
     seen = cv2.resize(evidence, full, interpolation=cv2.INTER_NEAREST) > 0
-    found = inverse, (probability * seen).clip(0, 1)
+    found = inverse, (probability * seen).clip(LEAST_SURE, 1)
     height, width = size = photos[0].camera.size
     if region is None:
         return Predicted(

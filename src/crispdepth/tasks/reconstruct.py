@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from crispdepth.models.engines import make_completer
 from crispdepth.tasks.reconstruct_config import SPLATS, ReconstructConfig
+from crispdepth.tasks.refine import refine_depth
 from crispdepth.tasks.splat import PixelOptions, merge_gaussians, pixel_gaussians
 from crispdepth.tasks.splat_boundary import decompose
 from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
@@ -70,6 +73,21 @@ def make_splats(
         progress=lambda done, loss: on_step(),
     )
     return _cut_at_masks(gaussians, photos)
+
+
+def refined_depth(view: View, found: ViewDepth) -> ViewDepth:
+    """Matched depth after layered refinement with the masks of objects (spec B.8).
+
+    What is valid, and how sure it is, stays; a view without such masks stays as it is.
+    """
+    masks = view.masks
+    if masks is None or masks.role != "object" or not found.depth.usable.any():
+        return found
+    try:
+        crisp = refine_depth(view.image, found.depth, masks, completer=make_completer()).depth
+    except ValueError:  # constant: there is nothing to refine
+        return found
+    return ViewDepth(replace(crisp, valid=found.depth.usable), found.confidence)
 
 
 def _placed(views: Sequence[tuple[View, ViewDepth]], step: int) -> Gaussians:

@@ -39,6 +39,10 @@ class ReconstructConfig:
     # Weights of the multi-view network: the shipped ones, or a folder of exported ones.
     weights: str = "multiview-small"
 
+    # Let matched depth pass through layered refinement, with the masks of objects, before it is
+    # used. Off, because it did not measure better (docs/experiments.md).
+    refine: bool = False
+
     # How large the maps, how small the voxels, and how long the Gaussians are fitted.
     quality: Quality = "normal"
 
