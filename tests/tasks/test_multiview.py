@@ -222,3 +222,19 @@ def test_photos_are_refined_at_their_own_size() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"got|neither"):
         MultiviewConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_without_confirmation_no_other_view_is_matched(views: list[View]) -> None:
+    asked: list[int] = []
+    scene = scene_of_views(views)
+
+    def read(index: int) -> View:
+        asked.append(index)
+        return views[index]
+
+    config = replace(BOUNDS, consistent=0, sources=1)
+    ((index, found),) = estimate_depths(replace(scene, read=read), config, indices=[2])
+    assert index == 2
+    assert 2 in asked
+    assert len(set(asked)) == 2  # itself and its source
+    assert found.depth.usable.mean() > 0.9

@@ -140,9 +140,9 @@ class _Matcher:
     @torch.inference_mode()
     def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
         """See `estimate_depths`."""
-        uses = Counter(each for i in indices for each in {i, *self._sources(i)[0]})
+        uses = Counter(each for i in indices for each in self._needed(i))
         for index in indices:
-            needed = {index, *self._sources(index)[0]}
+            needed = self._needed(index)
             for each in sorted(needed - self._estimates.keys()):
                 self._estimates[each] = self._match(each)
             yield index, self._confirm(index)
@@ -150,6 +150,10 @@ class _Matcher:
             for each in needed:
                 if not uses[each]:
                     del self._estimates[each]
+
+    def _needed(self, index: int) -> set[int]:
+        """The views whose estimates decide the depth of view ``index``."""
+        return {index, *self._sources(index)[0]} if self._config.consistent else {index}
 
     def _sources(self, index: int) -> tuple[tuple[int, ...], Bounds]:
         """The views that view ``index`` is matched with, and the bounds of its depths."""
@@ -312,7 +316,8 @@ class _Matcher:
         rho = self._tensor(own.inverse)[None]
         agree = torch.zeros(size, device=self._device)
         closeness = torch.zeros(size, device=self._device)
-        for other in (self._estimates[source] for source in own.sources):
+        asked = own.sources if self._config.consistent else ()
+        for other in (self._estimates[source] for source in asked):
             error, apart = _disagreement(own.camera, other, rho, self._tensor)
             close = torch.exp(
                 -((error / _REPROJECTION) ** 2) / 2 - (apart / self._config.tolerance) ** 2 / 2
