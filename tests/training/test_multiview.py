@@ -160,19 +160,12 @@ def test_without_any_depth_there_are_no_figures(frames: list[RgbdFrame]) -> None
 class Ball(nn.Module):
     """Says the truth of a batch and, if there are any, shows Gaussians."""
 
-    def __init__(self, batch: MultiviewBatch, gaussians: list[Splats] | None) -> None:
+    def __init__(self, batch: MultiviewBatch, gaussians: tuple[Splats, ...]) -> None:
         super().__init__()
         self.batch, self.gaussians = batch, gaussians
 
     def forward(self, *inputs: Tensor) -> MultiviewPrediction:
-        truth = oracle(self.batch)
-        if self.gaussians is None:
-            return truth
-
-        class WithGaussians(MultiviewPrediction):
-            gaussians = self.gaussians
-
-        return WithGaussians(*truth)
+        return oracle(self.batch)._replace(gaussians=self.gaussians)
 
 
 def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
@@ -187,13 +180,13 @@ def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
         torch.tensor([[0.0, 0, 5]]), torch.ones(1, 3), straight, torch.ones(1) / 2,
         torch.zeros(1, 1, 3),
     )  # fmt: skip
-    losses = recipe.losses(Ball(batch, [blob, blob]), batch)
+    losses = recipe.losses(Ball(batch, (blob, blob)), batch)
     shown = rendering_losses([blob, blob], batch, torch.full((3,), 0.5))
     torch.testing.assert_close(losses["render_alpha"], 2 * shown["render_alpha"])
     parts = [value for name, value in losses.items() if name != "loss"]
     torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
     with pytest.raises(ValueError, match="--rendering 2: the network of the preset tiny makes no"):
-        recipe.losses(Ball(batch, None), batch)
+        recipe.losses(Ball(batch, ()), batch)
 
 
 def test_steps_go_through_the_stages_by_their_shares(frames: list[RgbdFrame]) -> None:

@@ -50,6 +50,7 @@ _SHARPNESS = 2.0  # see `compare`
 _SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
 _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
 _STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
+_POLISH = (1.0, 0.4)  # steps of the network's coarse planes that its answer is looked about
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
 _REPROJECTION = 2.0  # pixels from which another view does not agree
@@ -258,6 +259,10 @@ class _Matcher:
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
         sightings = [Sighting(each.camera, each.seen, each.evidence.weight) for each in photos]
         inverse, probability = predict(self._network, sightings, near, far, self._device)
+        step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
+        for reach in _POLISH:
+            inverse, _ = self._refine(photo, chosen, inverse, reach * step)
+        inverse = inverse.clip(1 / far, 1 / near)
         return _estimate(photo, inverse, probability, chosen)
 
     def _sweep(

@@ -85,6 +85,17 @@ def load_weights(path: str | Path, module: nn.Module) -> dict[str, Any]:
     return facts
 
 
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors that `save_weights` wrote, by name.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged.
+    """
+    tensors, _ = _read(path)
+    return tensors
+
+
 def _write(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:

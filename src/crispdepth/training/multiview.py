@@ -24,9 +24,8 @@ from crispdepth.data.multiview_samples import (
     MultiviewSampler,
 )
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
-from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
-from crispdepth.ops.splat import Splats
-from crispdepth.training.checkpoint import load_weights
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction, adopt
+from crispdepth.training.checkpoint import read_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
 from crispdepth.training.fit import BEST, LAST, Progress, fit
 from crispdepth.training.multiview_batch import MultiviewBatch, collate
@@ -101,7 +100,8 @@ def train(
         frames: what samples are made of.
         held_out: what the samples for evaluation are made of; of other scenes.
         run: folder for the results, see `crispdepth.training.fit`.
-        init: folder of a run whose best weights to start from.
+        init: folder of a run whose best weights to start from; parts that only one of the two
+            networks has, such as those of masks, start anew or are left out.
         sources: JSON values that say what ``frames`` are; kept with the weights, and a run is
             continued only with the same.
         held_out_samples: how many to evaluate on, of the last stage's size.
@@ -117,7 +117,7 @@ def train(
         torch.manual_seed(training.fit.seed)
         model = MultiviewNetwork(training.network)
     if init is not None and not (run / LAST).is_file():
-        load_weights(init / BEST, model)
+        adopt(model, read_weights(init / BEST), surplus=True)
     sampler = MultiviewSampler(frames, training.samples)
     sampler.with_views(max(stage.views[1] for stage in training.stages))  # now, not in a worker
     tests = MultiviewSampler(held_out, training.samples.faultless())
@@ -190,14 +190,14 @@ class MultiviewRecipe:
         prediction = predict(model, batch, objective.references or None)
         losses = depth_losses(prediction, batch, objective)
         if objective.rendering:
-            gaussians: Sequence[Splats] | None = getattr(prediction, "gaussians", None)
-            if gaussians is None:
+            if not prediction.gaussians:
                 raise ValueError(
                     f"--rendering {objective.rendering:g}: the network of the preset "
-                    f"{self._training.preset} makes no Gaussians; choose another one."
+                    f"{self._training.preset} makes no Gaussians; switch their head on with "
+                    "--network gaussians=true."
                 )
             background = torch.rand(3, device=batch.depth.device)
-            for name, loss in rendering_losses(gaussians, batch, background).items():
+            for name, loss in rendering_losses(prediction.gaussians, batch, background).items():
                 losses[name] = objective.rendering * loss
                 losses["loss"] = losses["loss"] + losses[name]
         return losses

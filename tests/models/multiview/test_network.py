@@ -146,6 +146,14 @@ def test_a_network_without_masks_is_adopted_unchanged(name: str) -> None:
     assert_same(fresh(**scene), bare(**scene), atol=1e-5)
 
 
+def test_parts_that_a_network_has_not_are_left_out_if_that_is_asked_for() -> None:
+    whole, bare = made(SMALL), made(replace(SMALL, view_weights=False, masks=NO_MASKS))
+    with pytest.raises(ValueError, match="it has no pyramid"):
+        adopt(bare, whole.state_dict())
+    adopt(bare, whole.state_dict(), surplus=True)
+    torch.testing.assert_close(bare.merge_half.weight, whole.merge_half.weight)
+
+
 def test_what_is_no_part_may_not_be_missing() -> None:
     network = made(SMALL)
     state = network.state_dict()

@@ -48,7 +48,7 @@ class MultiviewPrediction(NamedTuple):
     logits: Tensor  # (B, R, D, H / 4, W / 4) of the coarse planes, 1 / far to 1 / near
     probability: Tensor  # (B, R, H / 2, W / 2) in (0, 1]: of the planes about the answer
     evidence: Tensor  # (B, R, H / 4, W / 4) in [0, 1]: what share of the sources sees the answer
-    gaussians: tuple[Splats, ...]  # of each sample, R H W of them; none without a head for them
+    gaussians: tuple[Splats, ...] = ()  # R H W of each sample; none without a head for them
 
 
 class MultiviewNetwork(nn.Module):
@@ -274,17 +274,26 @@ ADDED = (
 nothing (`EdgeVolume` of the convex kind)."""
 
 
-def adopt(network: MultiviewNetwork, tensors: Mapping[str, Tensor]) -> None:
+def adopt(
+    network: MultiviewNetwork, tensors: Mapping[str, Tensor], *, surplus: bool = False
+) -> None:
     """Load the weights of a network with fewer parts, such as one without masks.
 
     What it did not have keeps its first weights, so the answer is the same.
 
+    Args:
+        network: is changed in place.
+        tensors: by name.
+        surplus: parts that this network has not are left out; else they are an error.
+
     Raises:
-        ValueError: it had parts that this one has not, or differs in more than parts.
+        ValueError: the networks differ in more than parts.
     """
     own = network.state_dict()
     missing = [name for name in own if name not in tensors and not name.startswith(ADDED)]
-    unknown = [name for name in tensors if name not in own]
+    unknown = [
+        name for name in tensors if name not in own and not (surplus and name.startswith(ADDED))
+    ]
     if missing or unknown:
         raise ValueError(
             "These weights are of another network: "
@@ -293,10 +302,10 @@ def adopt(network: MultiviewNetwork, tensors: Mapping[str, Tensor]) -> None:
                 for what, names in (("they lack", missing), ("it has no", unknown))
                 if names
             )
-            + ". Only parts that masks need may be missing."
+            + ". Only parts that masks need, and other switches, may differ."
         )
     try:
-        network.load_state_dict({**own, **tensors}, strict=True)
+        network.load_state_dict({name: tensors.get(name, own[name]) for name in own})
     except RuntimeError as error:
         raise ValueError(
             f"These weights are of another network: {str(error).splitlines()[-1].strip()}"
