@@ -53,6 +53,12 @@ def signed_distance(mask: Float32Map) -> Float32Map:
     return outside.astype(np.float32)
 
 
+def is_whole(outside: Float32Map) -> bool:
+    """Whether a silhouette ends before the frame does: then nothing of it is outside of that."""
+    frame = (outside[0], outside[-1], outside[:, 0], outside[:, -1])
+    return min(float(edge.min()) for edge in frame) > 0
+
+
 def hull_blocks(
     silhouettes: Sequence[Silhouette],
     box: NDArray[np.float64],
@@ -62,7 +68,8 @@ def hull_blocks(
     """Keys of the blocks that touch the hull, ascending, (n,) int64.
 
     Coarse to fine: a cube is out when its ball is beside the silhouette in some view, or when few
-    views see it. What is not in the frame of a view is not excluded by it.
+    views see it. What is not in the frame of a view is excluded by it only if its silhouette is
+    whole.
 
     Args:
         silhouettes: of the views whose object is known and not empty.
@@ -114,6 +121,9 @@ def _touching(
         longer = 1 + (points[:, :2].square().sum(1) / z.square()).nan_to_num()
         looks = focal * radius * longer / (z - radius).clamp(min=1e-9)
         out |= inside & (away > looks + 1)
+        if is_whole(outside):
+            beside = torch.stack([-x, x - width, -y, y - height]).amax(0)
+            out |= (flat[:, 2] > 0) & (beside > looks + 1)
         seen += inside
     return ~out & (seen > 0) & (seen >= _SEEN * seen.max())
 

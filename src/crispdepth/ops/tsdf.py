@@ -225,7 +225,9 @@ class TsdfVolume:
         focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
         away *= z / (focal * self.truncation)
         outside = self.store.data["outside"]
-        away = torch.where(inside, away.clamp_(-1, 1) + 1, 0)
+        rim = (silhouette[0], silhouette[-1], silhouette[:, 0], silhouette[:, -1])
+        whole = min(float(edge.min()) for edge in rim) > 0  # nothing of it is beside the frame
+        away = torch.where(inside, away.clamp_(-1, 1) + 1, 2.0 if whole else 0.0)
         outside[slots] = torch.maximum(outside[slots], away)
 
     def _update(

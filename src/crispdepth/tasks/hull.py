@@ -29,6 +29,7 @@ MOST_SILHOUETTES = 64
 
 _LONGEST = 640  # pixels of the longer side of these
 _FEWEST = 3  # silhouettes that enclose something
+_WHOLE = 0.9  # share of them that must end before the frame does
 _BOXED = 4  # views by which the box about the hull is found
 _ROUNDS = 2  # of looking for rays that miss the mesh
 _HIDDEN = 2.0  # voxels behind what a view shows from which on it does not show a face
@@ -63,7 +64,7 @@ def visual_hull(views: Iterable[View]) -> Hull | None:
         ImportError: torch is not installed.
     """
     try:
-        from crispdepth.ops.hull import Silhouette, signed_distance
+        from crispdepth.ops.hull import Silhouette, is_whole, signed_distance
     except ImportError as error:
         raise ImportError('A visual hull needs torch: pip install "crispdepth[torch]"') from error
 
@@ -74,7 +75,10 @@ def visual_hull(views: Iterable[View]) -> Hull | None:
         inside = evidence(view.masks, size).inside
         if inside is not None and (inside >= 0.5).any():
             found.append(Silhouette(view.camera.resized(size), signed_distance(inside)))
-    box = _box(found) if len(found) >= _FEWEST else None
+    # An object that goes on beside the frames is enclosed by none of them.
+    whole = sum(is_whole(outside) for _, outside in found)
+    enclosed = len(found) >= _FEWEST and whole >= _WHOLE * len(found)
+    box = _box(found) if enclosed else None
     return None if box is None else Hull(tuple(found), box)
 
 
