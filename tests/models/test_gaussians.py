@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ SIZE = (24, 32)
 def camera() -> tuple[Tensor, Tensor]:
     K = torch.tensor([[30.0, 0, 14.5], [0, 28, 13], [0, 0, 1]])  # off the middle
     pose = torch.eye(4)
-    pose[:3, :3] = torch.as_tensor(matrix_from_quaternion([0.9, 0.1, -0.3, 0.2])).float()
+    pose[:3, :3] = torch.as_tensor(matrix_from_quaternion(np.array([0.9, 0.1, -0.3, 0.2]))).float()
     pose[:3, 3] = torch.tensor([0.2, -0.1, 0.3])
     return K[None], pose[None]
 
@@ -102,7 +103,9 @@ def test_gradients_of_a_rendering_are_finite_and_reach_every_weight() -> None:
 
 @torch.no_grad()
 def test_harmonics_turn_with_their_axes() -> None:
-    rotation = torch.as_tensor(matrix_from_quaternion([0.5, 0.7, -0.1, 0.5]), dtype=torch.float64)
+    rotation = torch.as_tensor(
+        matrix_from_quaternion(np.array([0.5, 0.7, -0.1, 0.5])), dtype=torch.float64
+    )
     sh = torch.randn(5, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ways = torch.nn.functional.normalize(torch.randn(7, 3, dtype=torch.float64), dim=1)
     before = sh_basis(ways, 2) @ sh
@@ -116,7 +119,7 @@ def test_the_camera_may_be_anywhere() -> None:
     made, given = head(trained=True), inputs()
     moved = dict(given)
     turn = torch.eye(4)
-    turn[:3, :3] = torch.as_tensor(matrix_from_quaternion([0.4, -0.6, 0.3, 0.6])).float()
+    turn[:3, :3] = torch.as_tensor(matrix_from_quaternion(np.array([0.4, -0.6, 0.3, 0.6]))).float()
     turn[:3, 3] = torch.tensor([1.0, 2, -3])
     moved["cam_from_world"] = given["cam_from_world"] @ torch.linalg.inv(turn)
     (one,), (other,) = made(**given), made(**moved)

@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from crispdepth import __version__
 from crispdepth.io.atomic import write_text
+from crispdepth.models.multiview.pretrained import parameter_groups
 from crispdepth.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from crispdepth.training.config import FitConfig
 from crispdepth.training.schedule import learning_rate_factor
@@ -176,8 +177,10 @@ class _Session:
         self.model: nn.Module = _channels_last(model.to(self.device))
         self.ema = AveragedModel(self.model, multi_avg_fn=_running_mean(config.ema)).eval()
         self.parameters = [*self.model.parameters()]
+        groups = parameter_groups(self.model, config.lr)
+        self.rates: list[float] = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(
-            self.parameters, config.lr, weight_decay=config.weight_decay, fused=True
+            groups, config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
         self.step, self.best = 0, math.inf
@@ -251,8 +254,8 @@ class _Session:
         words = [config.seed, self.step, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
         factor = learning_rate_factor(self.step, config.steps, warmup=config.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * factor
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
             losses = self.recipe.losses(self.parallel, batch)
         self.accelerator.backward(losses["loss"])

@@ -83,7 +83,7 @@ def made(config: MultiviewNetworkConfig, *, trained: bool = True) -> MultiviewNe
 
 def tensors(prediction: MultiviewPrediction) -> Iterator[Tensor]:
     for part in prediction[:-1]:
-        yield from [part] if isinstance(part, Tensor) else part  # type: ignore[misc]
+        yield from [part] if isinstance(part, Tensor) else part
 
 
 def assert_same(one: MultiviewPrediction, other: MultiviewPrediction, atol: float = 1e-6) -> None:
@@ -184,7 +184,7 @@ def test_views_from_one_place_are_finite() -> None:
     scene = views(3)
     scene["cam_from_world"] = torch.eye(4).repeat(1, 3, 1, 1)
     for attention in ("none", "epipolar"):
-        network = made(replace(SMALL, masks=MaskUse(attention=attention)))  # type: ignore[arg-type]
+        network = made(replace(SMALL, masks=MaskUse(attention=attention)))
         prediction = network(**scene, masks=half_masks(3))
         assert all(part.isfinite().all() for part in tensors(prediction))
 

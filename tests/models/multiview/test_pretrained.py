@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.monocular import SmallViT, standardised
+from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.models.multiview.pretrained import (
     PretrainedViT,
     load_encoder,
@@ -214,3 +217,32 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r'pip install "crispdepth\[auto\]"'):
         load_encoder("facebook/dinov2-small")
+
+
+def test_the_network_takes_a_pretrained_encoder(dinov2: Path) -> None:
+    config = MultiviewNetworkConfig(
+        widths=(8, 8, 16),
+        heads=4,
+        planes=(8, 4),
+        unet_width=16,
+        features=8,
+        monocular="pretrained",
+        encoder=str(dinov2),
+    )
+    network = MultiviewNetwork(config).train()
+    images = torch.rand(1, 2, 3, 32, 32)
+    poses = torch.eye(4).repeat(1, 2, 1, 1)
+    poses[:, 1, 0, 3] = 0.1
+    K = torch.tensor([[32.0, 0, 16], [0, 32, 16], [0, 0, 1]]).expand(1, 2, 3, 3)
+    bounds = torch.full((1, 2), 1.0), torch.full((1, 2), 4.0)
+    prediction = network(images, K, poses, *bounds)
+    torch.autograd.backward(prediction.inverse_depth.sum() + prediction.logits.square().sum())
+    frozen = [name for name, each in network.named_parameters() if not each.requires_grad]
+    assert frozen
+    assert all(name.startswith("monocular.encoder.") for name in frozen)
+    assert network.from_monocular.weight.grad is not None
+    assert network.from_monocular.weight.grad.abs().max() > 0
+    (group,) = parameter_groups(network, 0.5)
+    assert group["lr"] == 0.5
+    learning = MultiviewNetwork(replace(config, encoder_frozen=False))
+    assert [each["lr"] for each in parameter_groups(learning, 0.5)] == [0.5, 0.005]

@@ -5,7 +5,7 @@ from typing import Literal
 
 MaskAttention = Literal["none", "heads", "epipolar"]
 EdgeVolume = Literal["none", "sum", "convex"]
-Monocular = Literal["none", "vit"]
+Monocular = Literal["none", "vit", "pretrained"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,14 @@ class MultiviewNetworkConfig:
     """Where a pixel is not sure, the costs of its window on its side of the mask count (2.8)."""
 
     monocular: Monocular = "none"
-    """Features of each photo alone, by a transformer, join those of the pyramid (1.8)."""
+    """Features of each photo alone, by a transformer, join those of the pyramid (1.8): a small one,
+    or a pretrained one of the library transformers."""
+
+    encoder: str = "facebook/dinov2-small"
+    """The pretrained one: a name on Hugging Face, or a folder."""
+
+    encoder_frozen: bool = True
+    """Whether it stays as it is; else it learns at a hundredth of the rate."""
 
     gaussians: bool = False
     """A head makes a Gaussian of each pixel (2.20)."""

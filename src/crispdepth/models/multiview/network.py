@@ -27,6 +27,7 @@ from crispdepth.models.multiview.cost import (
 from crispdepth.models.multiview.dynamic_cost import DynamicCost
 from crispdepth.models.multiview.layers import zeroed
 from crispdepth.models.multiview.monocular import SmallViT
+from crispdepth.models.multiview.pretrained import PretrainedViT, load_encoder
 from crispdepth.models.multiview.pyramid import Levels, Pyramid
 from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
@@ -83,9 +84,13 @@ class MultiviewNetwork(nn.Module):
         if use.separable:
             self.separable = MaskedSeparableAttention(eighth, config.heads)
         self.gaussians = GaussianHead(config.features) if config.gaussians else None
-        self.monocular: SmallViT | None = None
+        self.monocular: SmallViT | PretrainedViT | None = None
         if config.monocular == "vit":
             self.monocular = SmallViT(alpha=use.alpha)
+        elif config.monocular == "pretrained":
+            encoder = load_encoder(config.encoder)
+            self.monocular = PretrainedViT(encoder, frozen=config.encoder_frozen, alpha=use.alpha)
+        if self.monocular is not None:
             self.from_monocular = zeroed(nn.Conv2d(self.monocular.channels, eighth, 1))
 
     def forward(
