@@ -1,5 +1,6 @@
 """Depth by the multi-view network as it is before any training: a sweep with windows of 4 x 4."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,9 @@ def network() -> MultiviewNetwork:
     return MultiviewNetwork(config).eval()
 
 
-def sightings(views: list[View], weights: list[Float32Map | None] | None = None) -> list[Sighting]:
+def sightings(
+    views: list[View], weights: Sequence[Float32Map | None] | None = None
+) -> list[Sighting]:
     """The middle view, then the others."""
     middle = len(views) // 2
     order = [middle, *(index for index in range(len(views)) if index != middle)]
