@@ -39,7 +39,7 @@ def sightings(
     for index in order:
         seen_by = views[index].camera
         assert seen_by is not None
-        found.append(Sighting(seen_by, views[index].image, given[index]))
+        found.append(Sighting(seen_by, views[index].image.astype(np.uint8), given[index]))
     return found
 
 

@@ -55,7 +55,7 @@ def test_refining_leaves_validity_and_trust_and_needs_masks_of_objects() -> None
     (view, found), *_ = ball_views(1, 96)
     camera = view.camera
     behind = np.where(found.depth.values > 0, found.depth.values, 4).astype(np.float32)
-    soft = cv2.GaussianBlur(behind, None, 3)
+    soft = cv2.GaussianBlur(behind, (0, 0), 3).astype(np.float32)
     valid = np.ones_like(found.depth.usable)
     valid[:4] = False
     rough = ViewDepth(DepthMap(soft, "depth", "m", valid, camera), valid * np.float32(0.5))
