@@ -58,7 +58,7 @@ def export_run(
 def _export_multiview(run: Path, folder: Path, settings: dict[str, Any]) -> None:
     preset = settings["preset"]
     model = build_multiview(preset)
-    if settings["network"] != json.loads(json.dumps(asdict(model.config))):
+    if not _says(settings["network"], json.loads(json.dumps(asdict(model.config)))):
         raise ValueError(
             f"The network of {run} is not that of the preset {preset!r}: it was trained with "
             "other switches (--network), or the preset has changed since. Weights are exported of "
@@ -67,3 +67,10 @@ def _export_multiview(run: Path, folder: Path, settings: dict[str, Any]) -> None
     facts = load_weights(run / BEST, model)
     about = {name: facts.pop(name) for name in ("step", "held_out", "sources")}
     multiview_export.write_weights(model, preset, folder, {**about, "training": facts})
+
+
+def _says(recorded: Any, now: Any) -> bool:
+    """Whether all that a run has recorded is so now; switches that came later are at their rest."""
+    if isinstance(recorded, dict) and isinstance(now, dict):
+        return all(name in now and _says(value, now[name]) for name, value in recorded.items())
+    return bool(recorded == now)
