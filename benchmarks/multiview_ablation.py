@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import tyro
 
-from crispdepth.data.multiview_samples import MultiviewSampleConfig
+from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.split import hold_out, open_frames
 from crispdepth.io.atomic import write_text
 from crispdepth.models.multiview.config import NO_MASKS, MultiviewNetworkConfig

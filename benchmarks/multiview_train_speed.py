@@ -19,7 +19,8 @@ import torch
 import tyro
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.multiview_samples import MultiviewSampleConfig, MultiviewSampler
+from crispdepth.data.multiview_config import MultiviewSampleConfig
+from crispdepth.data.multiview_samples import MultiviewSampler
 from crispdepth.data.split import hold_out, open_frames
 from crispdepth.io.atomic import write_text
 from crispdepth.models.presets import MULTIVIEW

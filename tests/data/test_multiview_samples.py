@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from crispdepth.data.datasets import RgbdFrame
+from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.multiview_samples import (
     KINDS,
     MultiviewSample,
-    MultiviewSampleConfig,
     MultiviewSampler,
 )
 from crispdepth.types import DepthMap

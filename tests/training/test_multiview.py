@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.multiview_samples import MultiviewSampleConfig, MultiviewSampler
+from crispdepth.data.multiview_config import MultiviewSampleConfig
+from crispdepth.data.multiview_samples import MultiviewSampler
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
 from crispdepth.ops.splat import Splats

@@ -11,7 +11,7 @@ from crispdepth.cli.errors import UsageError
 from crispdepth.cli.settings import with_settings
 from crispdepth.cli.train import Format
 from crispdepth.cli.train_progress import Watch, finish, interruptible
-from crispdepth.data.multiview_samples import MultiviewSampleConfig
+from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.training.config import FitConfig, MultiviewObjective, parse_curriculum
 
 

@@ -6,7 +6,6 @@ network serves whatever it is given, masks may be wrong, or missing in some view
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
 import cv2
@@ -17,6 +16,7 @@ from crispdepth.data.crop import large_instances
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.datasets.scene_json import SOFT_INSTANCE
 from crispdepth.data.mask_errors import spoiled
+from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.posed_scenes import (
     Bounds,
     PosedScene,
@@ -53,56 +53,6 @@ MARGIN, CLOSEST = (1.1, 1.8), 0.4
 
 SEVERAL = 0.3
 """How often the mask is of several instances, where a frame shows some."""
-
-
-@dataclass(frozen=True)
-class MultiviewSampleConfig:
-    """What samples look like; all but ``zoom`` are chances between 0 and 1."""
-
-    zoom: float = 0.65
-    """Smallest crop, as a share of the largest one that fits in the frame."""
-
-    close: float = 0.5
-    """Samples with a mask that are cropped about the object, however small."""
-
-    masked_objects: float = 0.8
-    """Samples with a mask, of scenes about an object."""
-
-    masked_others: float = 0.3
-    """Samples with a mask, of other scenes with instances."""
-
-    rgba: float = 0.5
-    """Samples with a mask that show nothing but the object."""
-
-    object_range: float = 0.6
-    """Other samples with a mask whose range of depths is that of the object alone."""
-
-    untold: float = 0.15
-    """Samples with a mask of which the network is told nothing."""
-
-    wrong: float = 0.4
-    """Samples with a mask that is wrong; that of each view is wrong in its own way."""
-
-    incomplete: float = 0.2
-    """Samples with a mask that is missing in some views."""
-
-    missing: float = 0.4
-    """Views of these in which it is missing."""
-
-    colour: float = 1.0
-    """Samples whose colours change."""
-
-    mirrored: float = 0.5
-    """Mirrored samples."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value <= 1 or (name == "zoom" and value == 0):
-                raise ValueError(f"{name} must be between 0 and 1, got {value:g}.")
-
-    def faultless(self) -> "MultiviewSampleConfig":
-        """The same with masks that are right and told, and colours as they are: to measure on."""
-        return replace(self, untold=0.0, wrong=0.0, incomplete=0.0, colour=0.0)
 
 
 class MultiviewSample(NamedTuple):

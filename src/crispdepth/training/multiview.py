@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from crispdepth.data.datasets import RgbdFrame
+from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.multiview_samples import (
     MultiviewSample,
-    MultiviewSampleConfig,
     MultiviewSampler,
 )
 from crispdepth.models.multiview.config import MultiviewNetworkConfig

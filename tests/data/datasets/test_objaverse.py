@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from crispdepth.data.datasets.objaverse import open_objaverse
-from crispdepth.data.multiview_samples import KINDS, MultiviewSampleConfig, MultiviewSampler
+from crispdepth.data.multiview_config import MultiviewSampleConfig
+from crispdepth.data.multiview_samples import KINDS, MultiviewSampler
 from crispdepth.io.scenes.poses import OPENCV_FROM_OPENGL
 from tests.analytic import looking_at, sphere_depth
 
