@@ -208,12 +208,13 @@ class PlaneFilter(nn.Module):
         """Logits (N, D, h, w): in the beginning the mean correlation times the sharpness."""
         count, _, planes, height, width = volume.similarity.shape
         x = torch.cat((volume.similarity, volume.evidence), dim=1).transpose(1, 2).flatten(0, 1)
-        x = F.relu(self.enter(x))
-        deep = F.relu(self.down(x))
-        deep = F.relu(along_depth(self.deep(deep), planes))
-        deep = deep + F.relu(along_depth(self.deeper(deep), planes))
+        # In place where nothing else holds what goes in: these are the largest maps.
+        x = F.relu(self.enter(x), inplace=True)
+        deep = F.relu(self.down(x), inplace=True)
+        deep = F.relu(along_depth(self.deep(deep), planes), inplace=True)
+        deep = deep + F.relu(along_depth(self.deeper(deep), planes), inplace=True)
         deep = F.interpolate(self.up(deep), size=(height, width), mode="bilinear")
-        x = x + F.relu(self.mix(F.relu(x + deep)))
+        x = x + F.relu(self.mix(F.relu(x + deep, inplace=True)), inplace=True)
         change = along_depth(self.leave(x), planes).view(count, planes, height, width)
         start = (volume.similarity * self.sharpness[:, None, None, None]).sum(dim=1)
         logits: Tensor = start + change

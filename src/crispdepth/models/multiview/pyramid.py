@@ -34,9 +34,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, h, w) to (N, width, h / stride, w / stride)."""
-        y = F.relu(F.instance_norm(self.first(x)))
-        y = F.relu(F.instance_norm(self.second(y)))
-        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+        y = F.relu(F.instance_norm(self.first(x)), inplace=True)
+        y = F.relu(F.instance_norm(self.second(y)), inplace=True)
+        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)), inplace=True)
 
 
 class Pyramid(nn.Module):
@@ -67,7 +67,7 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor, masks: Tensor | None) -> Levels:
         """Photos (N, 3, H, W) and masks (N, 1, H, W) in [0, 1]; H and W are multiples of 8."""
-        x = F.relu(F.instance_norm(self.stem((images - self.mean) / self.std)))
+        x = F.relu(F.instance_norm(self.stem((images - self.mean) / self.std)), inplace=True)
         half = self._told(0, self.at_half(x), masks)
         quarter = self._told(1, self.at_quarter(half), masks)
         return Levels(half, quarter, self._told(2, self.at_eighth(quarter), masks))

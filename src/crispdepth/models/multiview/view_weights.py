@@ -132,16 +132,24 @@ class PixelViewWeight(nn.Module):
     def __init__(self, groups: int) -> None:
         """Take costs of ``groups``."""
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(groups, 8), nn.ReLU(), zeroed(nn.Linear(8, 1)))
+        self.first, self.last = nn.Linear(groups, 8), zeroed(nn.Linear(8, 1))
 
     def score(self, cost: Tensor) -> Tensor:
         """Logits (N, 1, h, w) of costs (N, groups, D, h, w), for `view_softmax`."""
-        score: Tensor = self.layers(cost.movedim(1, -1)).float().amax(dim=1).movedim(-1, 1)
+        # As 1 x 1 convolutions where the groups are: three times as fast as moving them to the end.
+        hidden = F.relu(_pointwise(self.first, cost.flatten(2, 3)))
+        found = _pointwise(self.last, hidden).view(len(cost), 1, *cost.shape[2:])
+        score: Tensor = found.float().amax(dim=2)
         return score
 
     def forward(self, cost: Tensor) -> Tensor:
         """Weights (N, 1, 1, h, w) in (0, 2): twice the sigmoid, one at the start."""
         return 2 * torch.sigmoid(self.score(cost))[:, :, None]
+
+
+def _pointwise(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer on the channels of (N, C, h, w)."""
+    return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
 
 
 class EpipolarAttention(nn.Module):
