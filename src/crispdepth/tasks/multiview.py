@@ -257,7 +257,15 @@ class _Matcher:
         """Depth of one view by the network."""
         assert self._network is not None
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
-        sightings = [Sighting(each.camera, each.seen, each.evidence.weight) for each in photos]
+        sightings = [
+            Sighting(
+                each.camera,
+                each.seen,
+                each.evidence.weight,
+                carves=each.evidence.inside is not None,
+            )
+            for each in photos
+        ]
         inverse, probability = predict(self._network, sightings, near, far, self._device)
         step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
         for reach in _POLISH:

@@ -27,6 +27,7 @@ class Sighting(NamedTuple):
     camera: Camera
     rgb: NDArray[np.uint8]  # (h, w, 3)
     weight: Float32Map | None  # (h, w) in [0, 1]: how much a pixel may say; None: all are evidence
+    carves: bool = True  # whether beside the weight the object is not; else anything may be there
 
 
 class Predicted(NamedTuple):
@@ -65,6 +66,7 @@ def predict(
         torch.full((1, views), far, device=device),
         _tensor(np.stack(weights)[:, None], device) if masked else None,
         references=1,
+        carve=all(photo.carves for photo in photos if photo.weight is not None),
     )
     inverse, probability, evidence = (
         part[0, 0].float().cpu().numpy()
@@ -123,7 +125,7 @@ def _cut_to_masks(photos: Sequence[Sighting]) -> tuple[list[Sighting], tuple[int
         inside[kept] = weight[np.ix_(y, x)][kept]
         shift = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
         camera = replace(photo.camera, K=shift @ photo.camera.K, size=(height, width))
-        shown.append(Sighting(camera, photo.rgb[np.ix_(y, x)], inside))
+        shown.append(Sighting(camera, photo.rgb[np.ix_(y, x)], inside, photo.carves))
         corners.append((top, left))
     return shown, corners[0]
 

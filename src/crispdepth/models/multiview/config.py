@@ -18,6 +18,10 @@ class MaskUse:
     sources: bool = True
     """Pixels of the sources count by their masks in the cost volumes (2.1, 2.2)."""
 
+    hull: bool = True
+    """Planes at which a point would lie beside the object in other views lose (as the visual hull
+    has it)."""
+
     guide: bool = True
     """Depth may jump at the border of the mask, and only there, when it is upsampled (2.15)."""
 
@@ -44,7 +48,9 @@ class MaskUse:
     """Attention over channels inside, beside and everywhere, at 1/8 (2.10 a)."""
 
 
-NO_MASKS = MaskUse(sources=False, guide=False, lateral=False, regulariser=False, alpha=False)
+NO_MASKS = MaskUse(
+    sources=False, hull=False, guide=False, lateral=False, regulariser=False, alpha=False
+)
 
 
 @dataclass(frozen=True)

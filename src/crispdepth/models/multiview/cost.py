@@ -17,7 +17,7 @@ from crispdepth.models.multiview.view_weights import (
     UncertaintyNetwork,
     view_softmax,
 )
-from crispdepth.ops.cost_volume import Pair, aggregate, resized_intrinsics, sweep_pairs
+from crispdepth.ops.cost_volume import LEAST, Pair, aggregate, resized_intrinsics, sweep_pairs
 
 WINDOW = 4
 """Side of the windows of grey values that are compared."""
@@ -27,6 +27,9 @@ IN_GROUP = 4
 
 NOISE = 0.01
 """Standard deviation of grey values, 0..1, at which a window counts as half textureless."""
+
+HULL = 4.0
+"""What a plane loses in the beginning where a point would be beside the object in all views."""
 
 SHARPNESS = 10.0
 """By which correlations become logits in the beginning."""
@@ -46,6 +49,7 @@ class Volume(NamedTuple):
 
     similarity: Tensor  # (N, G, D, h, w) in [-1, 1]; 0 where no source sees anything
     evidence: Tensor  # (N, 1, D, h, w): mean weight of the sources, in [0, 1]
+    beside: Tensor  # (N, 1, D, h, w): of the sources that see it, the share beside the object
 
 
 class SourceTrust(nn.Module):
@@ -148,8 +152,13 @@ def correlate_views(
 
     shape = (rho.shape[0] * rho.shape[1], groups, rho.shape[2], height, width)
     total = aggregate(trust(cosines()) if trust is not None else cosines(), shape, rho.device)
-    evidence = torch.stack(seen).mean(dim=0) if seen else total.evidence
-    return Volume(total.cost, evidence)
+    if not seen:
+        return Volume(total.cost, total.evidence, total.evidence)
+    weights = torch.stack(seen)
+    there = weights > 0
+    beside = torch.where(there, 1 - weights, 0) / (1 - LEAST)  # as `source_weight` has made it
+    beside = beside.sum(dim=0) / there.sum(dim=0).clamp_min(1)
+    return Volume(total.cost, weights.mean(dim=0), beside)
 
 
 class EdgeVolume(nn.Module):
@@ -190,7 +199,7 @@ def windows(grey: Tensor) -> Tensor:
 class PlaneFilter(nn.Module):
     """A small U-Net in the image, and along depth, that treats all planes alike."""
 
-    def __init__(self, groups: int, width: int) -> None:
+    def __init__(self, groups: int, width: int, *, hull: bool) -> None:
         """Reads ``groups`` correlations, the last of them those of windows, and the evidence."""
         super().__init__()
         self.enter = nn.Conv2d(groups + 1, width, 3, padding=1)
@@ -200,6 +209,7 @@ class PlaneFilter(nn.Module):
         self.up = nn.Conv2d(2 * width, width, 1)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.leave = zeroed(nn.Conv2d(width, 3, 1))
+        self.hull = nn.Parameter(torch.tensor(HULL)) if hull else None
         learned = groups - WINDOW
         start = torch.cat((torch.full((learned,), 1 / learned), torch.ones(WINDOW)))
         self.sharpness = nn.Parameter(SHARPNESS * start)
@@ -218,6 +228,8 @@ class PlaneFilter(nn.Module):
         change = along_depth(self.leave(x), planes).view(count, planes, height, width)
         start = (volume.similarity * self.sharpness[:, None, None, None]).sum(dim=1)
         logits: Tensor = start + change
+        if self.hull is not None:
+            logits = logits - self.hull * volume.beside[:, 0]
         return logits
 
 

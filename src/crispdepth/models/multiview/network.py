@@ -68,14 +68,18 @@ class MultiviewNetwork(nn.Module):
         self.merge_quarter = nn.Conv2d(quarter + eighth, quarter, 3, padding=1)
         self.merge_half = nn.Conv2d(half + quarter, half, 3, padding=1)
         self.correlate_quarter = Correlation(quarter, config.matching[0], config)
-        self.filter_quarter = PlaneFilter(self.correlate_quarter.groups, config.filter_width)
+        self.filter_quarter = PlaneFilter(
+            self.correlate_quarter.groups, config.filter_width, hull=use.hull
+        )
         self.regulariser = Regulariser(config.planes[0], quarter + eighth, config.unet_width, use)
         self.guide_half = Guide(half)
         self.guide_full = Guide(3)
         self.residual = Residual(config.widths, config.features, use)
         if config.planes[1]:
             self.correlate_half = Correlation(half, config.matching[1], config)
-            self.filter_half = PlaneFilter(self.correlate_half.groups, config.filter_width)
+            self.filter_half = PlaneFilter(
+                self.correlate_half.groups, config.filter_width, hull=use.hull
+            )
         self.edges: EdgeVolume | None = None
         if config.edge_volume != "none":
             self.edges = EdgeVolume(self.correlate_quarter.groups, config.edge_volume)
@@ -102,6 +106,8 @@ class MultiviewNetwork(nn.Module):
         far: Tensor,
         masks: Tensor | None = None,
         references: int | None = None,
+        *,
+        carve: bool = True,
     ) -> MultiviewPrediction:
         """Depth of the first views, each matched with all others.
 
@@ -112,6 +118,8 @@ class MultiviewNetwork(nn.Module):
             near, far: (B, V), the range of each view's depth in the unit of the poses.
             masks: (B, V, 1, H, W) in [0, 1], 1 = evidence; a view of ones is unknown. None: ones.
             references: how many views; None: all.
+            carve: the masks are of an object, and beside them it is not; else what they leave out
+                may be anything.
 
         Raises:
             ValueError: the size does not fit.
@@ -124,7 +132,7 @@ class MultiviewNetwork(nn.Module):
         count = views if references is None else references
         shape = (batch, count)
         rig = Rig(K, cam_from_world, near, far)
-        told = _Told.of(masks, self.config.masks, count)
+        told = _Told.of(masks, self.config.masks, count, carve=carve)
         maps = self._features(images, rig, told)
         first = Levels(
             *(torch.unflatten(x, 0, (batch, views))[:, :count].flatten(0, 1) for x in maps)
@@ -230,7 +238,7 @@ class MultiviewNetwork(nn.Module):
         if self.blend is not None:
             side = told.at(4, told.own)
             volume = volume._replace(similarity=self.blend(volume.similarity, side))
-        logits = self.filter_quarter(volume)
+        logits = self.filter_quarter(told.carved(volume))
         up = F.interpolate(first.eighth, scale_factor=2, mode="bilinear")
         context = torch.cat((first.quarter, up), dim=1)
         logits = logits + self.regulariser(logits, context, told.at(4, told.own))
@@ -256,7 +264,7 @@ class MultiviewNetwork(nn.Module):
         volume: Volume = self.correlate_half(
             features, told.at(2, told.sources), rig, 2, torch.unflatten(rho.detach(), 0, shape)
         )
-        fine, _ = expectation(self.filter_half(volume), rho, 0)
+        fine, _ = expectation(self.filter_half(told.carved(volume)), rho, 0)
         return fine[:, None]
 
 
@@ -272,6 +280,8 @@ ADDED = (
     "from_monocular.",
     "edges.",
     "blend.",
+    "filter_quarter.hull",
+    "filter_half.hull",
     "correlate_quarter.trust.",
     "correlate_half.trust.",
 )
@@ -325,12 +335,13 @@ class _Told(NamedTuple):
     own: Tensor | None  # (B R, 1, H, W), of the references
     sources: Tensor | None  # (B, V, 1, H, W), if sources count by them
     guide: Tensor | None  # (B R, 1, H, W), if they guide the upsampling
+    carve: bool  # whether beside them the object is not
 
     @classmethod
-    def of(cls, masks: Tensor | None, use: MaskUse, count: int) -> "_Told":
+    def of(cls, masks: Tensor | None, use: MaskUse, count: int, *, carve: bool) -> "_Told":
         """What is told of masks of which the first ``count`` views are references."""
         if masks is None:
-            return cls(None, None, None, None, None)
+            return cls(None, None, None, None, None, carve)
         own = masks[:, :count].flatten(0, 1)
         return cls(
             masks,
@@ -338,7 +349,14 @@ class _Told(NamedTuple):
             own,
             masks if use.sources else None,
             own if use.guide else None,
+            carve,
         )
+
+    def carved(self, volume: Volume) -> Volume:
+        """The volume; where masks do not carve nothing is beside the object."""
+        if self.carve and self.sources is not None:
+            return volume
+        return volume._replace(beside=torch.zeros_like(volume.beside))
 
     @staticmethod
     def at(stride: int, masks: Tensor | None) -> Tensor | None:
