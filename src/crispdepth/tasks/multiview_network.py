@@ -17,6 +17,9 @@ MARGIN = 12
 """Pixels about a mask that the network sees of the photo."""
 
 
+SMALLEST = 256
+"""Longer side, pixels, of what masks keep, to about which smaller photos are enlarged."""
+
 LEAST_SURE = 0.01
 """Of pixels that no source shows, too, there is a depth: what the photo alone suggests."""
 
@@ -53,6 +56,8 @@ def predict(
         near, far: the range of depth, in the unit of the cameras.
         device: where to compute.
     """
+    size = photos[0].camera.size
+    photos = _large_enough(photos)
     masked = any(photo.weight is not None for photo in photos)
     shown, region = _cut_to_masks(photos) if masked else (_of_one_size(photos), None)
     images = np.stack([photo.rgb for photo in shown]).transpose(0, 3, 1, 2)
@@ -76,18 +81,45 @@ def predict(
     probability = cv2.resize(probability, full, interpolation=cv2.INTER_LINEAR)
     seen = cv2.resize(evidence, full, interpolation=cv2.INTER_NEAREST) > 0
     found = inverse, (probability * seen).clip(LEAST_SURE, 1)
-    height, width = size = photos[0].camera.size
     if region is None:
-        return Predicted(
-            *(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST) for part in found)
-        )
-    whole = np.full(size, 1 / far, np.float32), np.zeros(size, np.float32)
+        return Predicted(*(_nearest(part, size) for part in found))
+    whole = photos[0].camera.size
+    values = np.full(whole, 1 / far, np.float32), np.zeros(whole, np.float32)
     (top, left), (rows, columns) = region, inverse.shape
     there = slice(max(top, 0), top + rows), slice(max(left, 0), left + columns)
-    for target, part in zip(whole, found, strict=True):
+    for target, part in zip(values, found, strict=True):
         cut = target[there]
         cut[:] = part[max(-top, 0) :, max(-left, 0) :][: cut.shape[0], : cut.shape[1]]
-    return Predicted(*whole)
+    return Predicted(*(_nearest(part, size) for part in values))
+
+
+def _large_enough(photos: Sequence[Sighting]) -> Sequence[Sighting]:
+    """The photos, enlarged a whole number of times if what their masks keep is small: of a thing of
+    few cells the network sees little.
+    """
+    if all(photo.weight is None for photo in photos):
+        return photos
+    factor = round(SMALLEST / max(max(_box(photo)[2:]) for photo in photos))
+    if factor <= 1:
+        return photos
+    larger = []
+    for photo in photos:
+        height, width = (side * factor for side in photo.camera.size)
+        rgb = cv2.resize(photo.rgb, (width, height), interpolation=cv2.INTER_CUBIC)
+        weight = photo.weight
+        if weight is not None:
+            grown = cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
+            weight = np.asarray(grown, np.float32)
+        camera = _stretched(photo.camera, (height, width))
+        larger.append(Sighting(camera, rgb.astype(np.uint8), weight, photo.carves))
+    return larger
+
+
+def _nearest(values: Float32Map, size: Size) -> Float32Map:
+    """A map at another size, no value of which is new: depth between two surfaces is none."""
+    if values.shape == size:
+        return values
+    return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _of_one_size(photos: Sequence[Sighting]) -> list[Sighting]:
