@@ -655,6 +655,8 @@ def test_an_interrupted_batch_continues(
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell lets what it starts in the background ignore Ctrl-C, these tests among it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as started:
         first = tmp_path / "out" / "manifest.jsonl"
         wait_for(lambda: first.is_file() and b'"done"' in first.read_bytes(), started)
