@@ -1,4 +1,4 @@
-"""``crispdepth train export``: weights of a training, for refinement."""
+"""``crispdepth train export``: weights of a training, for refinement or for several views."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,17 @@ from crispdepth.cli.errors import ExitCode, UsageError
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write the best weights of a training as a folder that refinement uses.
+    """Write the best weights of a training as a folder that other commands use.
 
-    `crispdepth train export run -o weights`, then `crispdepth bench refine --weights NAME=weights`.
+    `crispdepth train export run -o weights`, then `crispdepth bench refine --weights NAME=weights`,
+    or of a multi-view network `crispdepth reconstruct SCENE --method multiview --weights weights`.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The folder of the training."""
 
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
-    """The folder: model.onnx, model.safetensors, config.json."""
+    """The folder: model.safetensors, config.json and, for refinement, model.onnx."""
 
     gate_threshold: float = 0.5
     """From which probability that a pixel gets better its gate opens by half: higher changes less

@@ -33,7 +33,7 @@ COMMANDS = {
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),
     "train multiview": ("crispdepth.cli.train_multiview", "train the multi-view depth network"),
     "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
-    "train export": ("crispdepth.cli.export", "weights of a training, for refinement"),
+    "train export": ("crispdepth.cli.export", "weights of a training, for use"),
     "synth": ("crispdepth.cli.synth", "rendered rooms or objects with exact depth and ids"),
     "doctor": ("crispdepth.cli.doctor", "check this installation by running it"),
 }
