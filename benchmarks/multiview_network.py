@@ -7,22 +7,24 @@
 ``DIR`` holds rooms, objects and settings, ``--held-out`` folders of scenes by `crispdepth synth`
 that no training has seen. `tables` writes multiview_network.md: AbsRel, its median, RMSE, the share
 within 25 % (delta 1) and AbsRel in the band of 3 pixels inside silhouettes, before any view is
-compared with another, means over views; seconds of process time a view. `robustness` spoils the
-masks; `speed` times the network alone. Every row is measured in the same run.
+compared with another, means over views; seconds of process time a view. A pixel for which a method
+has no answer gets that of the nearest pixel for which it has one; how many it answers is a column.
+`robustness` spoils the masks; `speed` times the network alone. Every row of a table is measured in
+the same run.
 """
 
 import resource
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import tyro
+from scipy.ndimage import distance_transform_edt
 
 from crispdepth.data.mask_errors import spoiled
 from crispdepth.io.atomic import write_text
@@ -32,7 +34,7 @@ from crispdepth.models.weights import load_multiview
 from crispdepth.ops.mask_contract import erode, evidence, grow
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig, Quality
-from crispdepth.types import Float32Map, MaskSet, Scene, View
+from crispdepth.types import BoolMap, Float32Map, MaskSet, Scene, View
 
 BAND = 3
 """Pixels inside a silhouette that make up its band."""
@@ -96,8 +98,9 @@ def tables(options: Tables) -> None:
     torch.set_num_threads(options.threads)
     network = load_multiview(options.weights)
     lines = [
-        "| scenes | method | AbsRel % | median % | RMSE | delta 1 % | band % | s a view |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| scenes | method | AbsRel % | median % | RMSE | delta 1 % | band % | answered % | "
+        "s a view |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
     groups = [options.data / name for name in ("rooms", "objects", "settings")]
@@ -134,7 +137,7 @@ def robustness(options: Robustness) -> None:
         "missing in every second view": lambda mask, view: mask if view % 2 == 0 else None,
         "missing in all": lambda mask, view: None,
     }
-    lines = ["| masks | AbsRel % | band % |", "|---|---:|---:|"]
+    lines = ["| masks | AbsRel % | band % | answered % |", "|---|---:|---:|---:|"]
     folders = sorted(path for path in (options.data / "settings").iterdir() if path.is_dir())
     scenes = [_scene(folder, "preview") for folder in folders]
     for name, spoil in spoils.items():
@@ -143,8 +146,11 @@ def robustness(options: Robustness) -> None:
             for scene in scenes
             for row in _errors(scene, network, "preview", options.views, told=True, spoil=spoil)
         ]
-        values = [100 * statistics.mean(row[k] for row in rows) for k in (0, 4)]
-        lines.append(f"| {name} | {values[0]:.2f} | {values[1]:.2f} |")
+        row = _mean(rows)
+        lines.append(
+            f"| {name} | {100 * row.absolute:.2f} | {100 * row.band:.2f} | "
+            f"{100 * row.answered:.1f} |"
+        )
         print(lines[-1], flush=True)
     write_text(RESULTS / "multiview_robustness.md", "\n".join(lines) + "\n")
 
@@ -194,8 +200,20 @@ def _scene(folder: Path, quality: Quality) -> Scene:
     return open_scene(folder, longest=LONGER_SIDE[quality]).scene
 
 
-Row = tuple[float, float, float, float, float, float]
-"""AbsRel, its median, RMSE, delta 1, AbsRel of the band, seconds of process time."""
+class Row(NamedTuple):
+    """One view, or the mean of several."""
+
+    absolute: float  # AbsRel
+    median: float  # of the same
+    rmse: float  # in the unit of the scene
+    delta: float  # share of the pixels within 25 %
+    band: float  # AbsRel there; NaN without masks
+    answered: float  # share of the pixels
+    seconds: float  # of process time
+
+
+def _mean(rows: Sequence[Row]) -> Row:
+    return Row(*np.mean(np.array(rows), axis=0))
 
 
 def _errors(
@@ -224,19 +242,28 @@ def _errors(
             known = known & (inside > 0.5)
             kernel = np.ones((2 * BAND + 1,) * 2, np.uint8)
             band = known & (cv2.erode((inside > 0.5).astype(np.uint8), kernel) == 0)
-        apart = np.abs(found.depth.values - true)
+        answered = found.depth.usable
+        values = _filled(found.depth.values, answered)
+        apart = np.abs(values - true)
         share = apart / np.maximum(true, 1e-9)
-        within = np.maximum(found.depth.values, true) < 1.25 * np.minimum(
-            found.depth.values, np.where(known, true, np.inf)
-        )
-        yield (
+        within = np.maximum(values, true) < 1.25 * np.minimum(values, true)
+        yield Row(
             float(share[known].mean()),
             float(np.median(share[known])),
             float(np.sqrt(np.square(apart[known]).mean())),
             float(within[known].mean()),
             float(share[band].mean()) if band.any() else float("nan"),
+            float(answered[known].mean()),
             seconds,
         )
+
+
+def _filled(depth: Float32Map, answered: BoolMap) -> Float32Map:
+    """The map with each other pixel like the nearest that is answered; 0 if none is."""
+    if answered.all() or not answered.any():
+        return depth
+    nearest = distance_transform_edt(~answered, return_distances=False, return_indices=True)
+    return np.asarray(depth[tuple(nearest)], np.float32)
 
 
 def _range(scene: Scene, index: int) -> tuple[float | None, float | None]:
@@ -262,12 +289,11 @@ def _with_masks(view: View, index: int, told: bool, spoil: Spoil) -> View:
 
 
 def _cells(rows: Sequence[Row]) -> str:
-    means = np.mean(np.array(rows), axis=0)
-    absolute, median, rmse, delta, band, seconds = means
-    band_cell = "–" if np.isnan(band) else f"{100 * band:.2f}"
+    row = _mean(rows)
+    band = "–" if np.isnan(row.band) else f"{100 * row.band:.2f}"
     return (
-        f"{100 * absolute:.2f} | {100 * median:.2f} | {rmse:.4f} | {100 * delta:.1f} | "
-        f"{band_cell} | {seconds:.2f}"
+        f"{100 * row.absolute:.2f} | {100 * row.median:.2f} | {row.rmse:.4f} | "
+        f"{100 * row.delta:.1f} | {band} | {100 * row.answered:.1f} | {row.seconds:.2f}"
     )
 
 

@@ -197,6 +197,28 @@ def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> No
     assert np.mean([each.depth.usable.mean() for each in depths]) > 0.01
 
 
+def test_the_network_and_refinement_are_other_depths(ball: Path, tmp_path: Path) -> None:
+    config = ReconstructConfig(quality="preview", method="multiview")
+    found = reconstruct(ball, tmp_path, what=("depth",), config=config)
+    assert found.depth(0).depth.size == found.scene.cameras[0].size
+    assert np.mean([found.depth(index).depth.usable.mean() for index in range(10)]) > 0.01
+    for other in (
+        replace(config, refine=True),
+        ReconstructConfig(quality="preview", method="classical"),
+    ):
+        with pytest.raises(ValueError, match="holds the depth of other photos or settings"):
+            reconstruct(ball, tmp_path, what=("depth",), config=other)
+    refined = reconstruct(
+        ball, tmp_path, what=("depth",), config=replace(config, refine=True), overwrite=True
+    )
+    assert refined.depth(0).depth.size == found.scene.cameras[0].size
+
+
+def test_weights_without_the_network_are_refused() -> None:
+    with pytest.raises(ValueError, match="leave them out, or choose the method multiview"):
+        ReconstructConfig(weights="mine")
+
+
 def test_the_report_and_its_numbers(result: crispdepth.Reconstruction, tmp_path: Path) -> None:
     numbers = measure(result)
     assert numbers["Gaussians: iou"] > 0.93

@@ -112,3 +112,40 @@ def test_help_and_files_of_depths_need_no_torch() -> None:
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_the_network_finds_depth_by_the_same_command(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "depths"
+    words = [
+        "multiview",
+        "anywhere",
+        "-o",
+        str(out),
+        "--near",
+        "1",
+        "--far",
+        "4",
+        "--consistent",
+        "0",
+    ]
+    assert main([*words, "--method", "multiview", "-q"]) == 0
+    found = read_view_depth(out, scene.names[1], scene.cameras[1])
+    assert found.depth.usable.all(), "the network has an answer everywhere"
+    assert np.median(np.abs(found.depth.values - 2)) < 0.2
+    assert "weights" in json.loads((out / "multiview.json").read_text("utf-8"))
+    capsys.readouterr()
+    assert main([*words, "-q"]) == 1, "classical depths are others"
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_weights_are_for_the_network(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["multiview", "anywhere", "-o", str(tmp_path / "depths")]
+    assert main([*words, "--weights", "mine"]) == 2
+    assert "add --method multiview" in capsys.readouterr().err
+    assert main([*words, "--method", "multiview", "--weights", "layered-small"]) == 1
+    assert "choose weights for this task" in capsys.readouterr().err
+    assert not (tmp_path / "depths").exists()

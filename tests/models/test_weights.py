@@ -101,3 +101,10 @@ def test_finding_and_running_weights_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_weights_of_another_task_say_so() -> None:
+    with pytest.raises(ValueError, match=r"have no model\.onnx: they are not for this task"):
+        weights.read_onnx("multiview-small")
+    with pytest.raises(ValueError, match="choose weights for this task"):
+        weights.load_multiview("layered-small")

@@ -1,7 +1,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,10 +11,8 @@ from crispdepth.ops.cost_volume import (
     ConfidenceForm,
     Pair,
     aggregate,
-    aggregate_variance,
     inverse_depth_candidates,
     mask_confidence,
-    narrowed_candidates,
     other_views,
     pixel_transfer,
     project,
@@ -154,19 +151,6 @@ def test_candidates_without_a_range_are_refused() -> None:
         inverse_depth_candidates(one, one, 8)
     with pytest.raises(ValueError, match="two candidates"):
         inverse_depth_candidates(one, 2 * one, 1)
-
-
-def test_narrowed_candidates_halve_the_step_and_stay_in_range() -> None:
-    near, far = torch.tensor([1.0]), torch.tensor([5.0])
-    centre = torch.tensor([[[0.2, 0.6, 1.0]]]).requires_grad_()
-    rho = narrowed_candidates(centre, near, far, 8, 41)
-    step = 0.8 / 40 / 2
-    expected = 0.6 + step * torch.arange(-4, 4)
-    torch.testing.assert_close(rho[0, :, 0, 1], expected)
-    assert rho.min() == pytest.approx(0.2)
-    assert rho.max() == pytest.approx(1.0)
-    assert (rho.diff(dim=1) > 0).all()
-    assert not rho.requires_grad
 
 
 # Where sources see what (spec 1.14 (5), (6))
@@ -454,27 +438,3 @@ def test_weight_is_least_beside_a_mask_and_zero_out_of_frame() -> None:
     )
     ones = source_weight(where, torch.ones(1, 1, *SIZE), sharpness=3)
     assert torch.equal(ones, source_weight(where, None))
-
-
-def test_variance_equals_its_closed_form() -> None:
-    weighted, values = pairs([0.2, 0.9, 0.5])
-    weight = torch.tensor([0.2, 0.9, 0.5]).view(3, 1, 1, 1, 1, 1) / 1.6
-    mean = (weight * values).sum(dim=0)
-    expected = (weight * (values - mean) ** 2).sum(dim=0)
-    found = aggregate_variance(weighted, VOLUME, CPU)
-    torch.testing.assert_close(found.cost, expected)
-    shifted = [Pair(cost + 1000, each) for cost, each in weighted]
-    torch.testing.assert_close(
-        aggregate_variance(shifted, VOLUME, CPU).cost, expected, atol=1e-3, rtol=1e-3
-    )
-
-
-@pytest.mark.parametrize("weights", [[0.0, 0.0], [0.0, 1.0]])
-def test_variance_of_fewer_than_two_is_zero_and_finite(weights: list[float]) -> None:
-    weighted = pairs(weights)[0]
-    values = [cost.requires_grad_() for cost, _ in weighted]
-    found = aggregate_variance(weighted, VOLUME, CPU)
-    assert (found.cost == 0).all()
-    torch.testing.assert_close(found.evidence.mean(), torch.tensor(np.mean(weights)).float())
-    for gradient in torch.autograd.grad(found.cost.sum(), values):
-        assert gradient.isfinite().all()

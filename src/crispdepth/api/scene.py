@@ -288,9 +288,9 @@ def _matching_facts(config: ReconstructConfig) -> dict[str, object]:
 
         facts["refine"] = facts_of(make_completer())
     if config.method == "multiview":
-        from crispdepth.models.weights import read_config
+        from crispdepth.models.weights import DEFAULT_MULTIVIEW, read_config
 
-        facts["weights"] = read_config(config.weights)["sha256"]
+        facts["weights"] = read_config(config.weights or DEFAULT_MULTIVIEW)["sha256"]
     return facts
 
 
@@ -316,12 +316,14 @@ def _make_depths(
         return
     import torch
 
-    from crispdepth.models.weights import load_multiview
+    from crispdepth.models.weights import DEFAULT_MULTIVIEW, load_multiview
     from crispdepth.tasks.multiview import estimate_depths
     from crispdepth.tasks.reconstruct import refined_depth
 
     config = result.config
-    network = load_multiview(config.weights) if config.method == "multiview" else None
+    network = None
+    if config.method == "multiview":
+        network = load_multiview(config.weights or DEFAULT_MULTIVIEW)
     with stages.begin("depth", key, OUTPUTS["depth"]):
         missing = [i for i, name in enumerate(scene.names) if not has_view_depth(folder, name)]
         watch.say(f"depth of {len(missing)} of {len(scene)} views")

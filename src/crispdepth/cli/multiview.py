@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth import __version__
-from crispdepth.cli.errors import ExitCode
+from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.multiview_config import MultiviewConfig
@@ -32,8 +32,8 @@ class MultiviewOptions(SceneOptions):
     # How depth is found: classical matching, or the multi-view network.
     method: Literal["classical", "multiview"] = "classical"
 
-    # Weights of the network: the shipped ones, or a folder of exported ones.
-    weights: str = "multiview-small"
+    # Weights of the network: a folder of exported ones. Without it, the shipped ones.
+    weights: str | None = None
 
     config: OmitArgPrefixes[MultiviewConfig] = field(default_factory=MultiviewConfig)
 
@@ -48,9 +48,12 @@ def run(options: MultiviewOptions) -> int:
     """Run ``crispdepth multiview`` and return its exit code.
 
     Raises:
+        UsageError: weights without the method that they are for.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
     """
+    if options.weights is not None and options.method != "multiview":
+        raise UsageError("--weights are of the network: add --method multiview, or leave them out.")
     try:
         import torch
 
@@ -61,12 +64,14 @@ def run(options: MultiviewOptions) -> int:
         ) from error
     from crispdepth.cli.torch_extra import require_device
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
-    from crispdepth.models.weights import load_multiview
+    from crispdepth.models.weights import DEFAULT_MULTIVIEW, load_multiview
 
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     require_device(options.device)
     device = torch.device(options.device)
-    network = load_multiview(options.weights) if options.method == "multiview" else None
+    network = None
+    if options.method == "multiview":
+        network = load_multiview(options.weights or DEFAULT_MULTIVIEW)
     scene = open_input(options).scene
     terminal.say(*scene.notes)
     _claim(options)
@@ -112,9 +117,9 @@ def _claim(options: MultiviewOptions) -> None:
     }
     settings = {"version": __version__, **asdict(options.config), **reading}
     if options.method == "multiview":
-        from crispdepth.models.weights import read_config
+        from crispdepth.models.weights import DEFAULT_MULTIVIEW, read_config
 
-        settings["weights"] = read_config(options.weights)["sha256"]
+        settings["weights"] = read_config(options.weights or DEFAULT_MULTIVIEW)["sha256"]
     path = options.out / SETTINGS
     if path.is_file() and not options.overwrite:
         try:

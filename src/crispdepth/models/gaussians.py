@@ -14,13 +14,10 @@ from torch.nn import functional as F
 from crispdepth.geometry.rigid import quaternion_from_matrix
 from crispdepth.models.multiview.layers import zeroed
 from crispdepth.ops.splat import Splats
-from crispdepth.ops.splat_projection import sh_basis
+from crispdepth.ops.splat_projection import SH_0, sh_basis
 
 DEGREE = 2
 """Of the spherical harmonics."""
-
-SH_0 = 0.28209479177387814
-"""The harmonic of degree 0: colour = 0.5 + SH_0 * coefficient."""
 
 FIRST_OPACITY = 2.0
 """Logit of the opacity in the beginning."""

@@ -168,6 +168,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _checked(folder: Path, name: str, config: dict[str, Any]) -> bytes:
     """The bytes of a file whose checksum is the one in ``config``."""
     path = folder / name
+    if name not in config["sha256"]:
+        raise ValueError(
+            f"The weights in {folder} (preset {config['preset']!r}) have no {name}: they are not "
+            "for this task."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {name}; copy the whole folder of the weights.")
     data = path.read_bytes()

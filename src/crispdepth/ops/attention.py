@@ -152,6 +152,8 @@ def head_group_bias(
     )
     if queries is not None:
         inside, beside = (side * queries[..., None, :, None] for side in (inside, beside))
+    # A softmax does not see what all keys have in common; so a mask of ones is a bias of exactly 0.
+    inside, beside = (side - side.detach().amax(-1, keepdim=True) for side in (inside, beside))
     return _by_group([inside, beside, torch.zeros_like(inside)], groups)
 
 

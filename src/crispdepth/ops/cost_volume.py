@@ -122,32 +122,6 @@ def inverse_depth_candidates(near: Tensor, far: Tensor, count: int) -> Tensor:
     return torch.lerp(1 / far[..., None], 1 / near[..., None], share)
 
 
-def narrowed_candidates(
-    centre: Tensor, near: Tensor, far: Tensor, count: int, coarse_count: int
-) -> Tensor:
-    """Inverse depths of each pixel about those of a coarser sweep, at half its spacing (spec 1.6).
-
-    ``count / 2`` steps below the centre to ``count / 2 - 1`` above, each end clamped to 1 / far
-    and 1 / near and the range divided equally, so that candidates at an end lie closer together.
-
-    Args:
-        centre: (..., h, w) inverse depth; no gradient goes there.
-        near: (...) > 0.
-        far: (...) > near.
-        count: D >= 2.
-        coarse_count: candidates of the sweep between near and far, >= 2.
-
-    Returns:
-        (..., D, h, w).
-    """
-    least, most = 1 / far[..., None, None], 1 / near[..., None, None]
-    centre, step = centre.detach(), (most - least) / (2 * (coarse_count - 1))
-    low = torch.clamp(centre - (count // 2) * step, least, most)
-    high = torch.clamp(centre + (count - 1 - count // 2) * step, least, most)
-    share = torch.linspace(0, 1, count, device=centre.device, dtype=centre.dtype)[:, None, None]
-    return torch.lerp(low.unsqueeze(-3), high.unsqueeze(-3), share)
-
-
 def resized_intrinsics(K: Tensor, size: Size, new_size: Size) -> Tensor:
     """K (..., 3, 3) of an image of ``size`` (h, w) for ``new_size``; pixel centres at +0.5."""
     scale = K.new_tensor([new_size[1] / size[1], new_size[0] / size[0], 1])
@@ -314,28 +288,3 @@ def aggregate(pairs: Iterable[Pair], size: Sequence[int], device: torch.device) 
         weights = weights.add_(weight)
         count += 1
     return Aggregate(total / weights.clamp_min(EPSILON), weights / max(count, 1))
-
-
-def aggregate_variance(
-    pairs: Iterable[Pair], size: Sequence[int], device: torch.device
-) -> Aggregate:
-    """``sum_i w_i (x_i - mu)^2 / sum_i w_i`` about the weighted mean mu, in float32.
-
-    A cost, lower = better, of features and not of correlations, the reference's own among them.
-    It is 0 also where fewer than two have a weight: read it with the evidence.
-
-    Args:
-        pairs: (N, C, D, h, w) warped features, D may be 1, and their weights.
-        size: (N, C, D, h, w).
-        device: of the pairs.
-    """
-    mean, spread = torch.zeros(2, *size, device=device)
-    weights = torch.zeros(size[0], 1, *size[2:], device=device)
-    count = 0
-    for values, weight in pairs:
-        weights = weights + weight
-        off = values.float() - mean
-        mean = torch.addcmul(mean, off, weight / weights.clamp_min(EPSILON))
-        spread = spread + weight * off * (values - mean)
-        count += 1
-    return Aggregate(spread / weights.clamp_min(EPSILON), weights / max(count, 1))

@@ -17,8 +17,11 @@ _MARGIN = 0.3
 """How far beyond the frame, as a share of its half, the projection is linearised where a Gaussian
 is; farther outside it is linearised at that limit."""
 
+SH_0 = 0.28209479177387814
+"""The harmonic of degree 0: colour = 0.5 + SH_0 * coefficient."""
+
 _SH = (
-    0.28209479177387814,
+    SH_0,
     0.4886025119029199,
     (1.0925484305920792, 0.31539156525252005, 0.5462742152960396),
     (

@@ -18,7 +18,7 @@ MARGIN = 12
 
 
 SMALLEST = 256
-"""Longer side, pixels, of what masks keep, to about which smaller photos are enlarged."""
+"""Longer side, pixels, to about which smaller photos (what masks keep of them) are enlarged."""
 
 LEAST_SURE = 0.01
 """Of pixels that no source shows, too, there is a depth: what the photo alone suggests."""
@@ -94,11 +94,9 @@ def predict(
 
 
 def _large_enough(photos: Sequence[Sighting]) -> Sequence[Sighting]:
-    """The photos, enlarged a whole number of times if what their masks keep is small: of a thing of
-    few cells the network sees little.
+    """The photos, enlarged a whole number of times if they, or what their masks keep, are small: of a
+    thing of few cells the network sees little.
     """
-    if all(photo.weight is None for photo in photos):
-        return photos
     factor = round(SMALLEST / max(max(_box(photo)[2:]) for photo in photos))
     if factor <= 1:
         return photos

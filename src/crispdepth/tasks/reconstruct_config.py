@@ -36,8 +36,8 @@ class ReconstructConfig:
     # cameras do, else classical.
     method: Method = "auto"
 
-    # Weights of the multi-view network: the shipped ones, or a folder of exported ones.
-    weights: str = "multiview-small"
+    # Weights of the multi-view network: a folder of exported ones. Without it, the shipped ones.
+    weights: str | None = None
 
     # Let matched depth pass through layered refinement, with the masks of objects, before it is
     # used. Off, because it did not measure better (docs/experiments.md).
@@ -56,6 +56,11 @@ class ReconstructConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.weights is not None and self.method != "multiview":
+            raise ValueError(
+                f"weights {self.weights!r} are of the network, but the method is {self.method!r}; "
+                "leave them out, or choose the method multiview."
+            )
         if self.voxel is not None and not self.voxel > 0:
             raise ValueError(f"A voxel is larger than 0, got {self.voxel:g}.")
         if not self.max_memory > 0:

@@ -2,15 +2,12 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crispdepth.models.multiview.config import MaskUse
 from crispdepth.models.multiview.gates import MaskLateral, SoftGate
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from crispdepth.models.multiview.monocular import standardised
 
 
 class Levels(NamedTuple):
@@ -54,10 +51,6 @@ class Pyramid(nn.Module):
         self.at_eighth = nn.Sequential(
             ResidualBlock(quarter, eighth, 2), ResidualBlock(eighth, eighth, 1)
         )
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -67,7 +60,7 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor, masks: Tensor | None) -> Levels:
         """Photos (N, 3, H, W) and masks (N, 1, H, W) in [0, 1]; H and W are multiples of 8."""
-        x = F.relu(F.instance_norm(self.stem((images - self.mean) / self.std)), inplace=True)
+        x = F.relu(F.instance_norm(self.stem(standardised(images))), inplace=True)
         half = self._told(0, self.at_half(x), masks)
         quarter = self._told(1, self.at_quarter(half), masks)
         return Levels(half, quarter, self._told(2, self.at_eighth(quarter), masks))
