@@ -74,7 +74,7 @@ def write_report(result: Reconstruction, path: Path, *, device: str = "cpu") -> 
         "scene": scene.name,
         "views": str(len(scene)),
         "unit": unit_of(scene),
-        "depth": "as the views hold it" if result.given else "matched between the photos",
+        "depth": _where_from(result),
         "quality": result.config.quality,
     }
     if mesh is not None:
@@ -90,6 +90,14 @@ def write_report(result: Reconstruction, path: Path, *, device: str = "cpu") -> 
     }
     title = f"Reconstruction of {scene.name}"
     write_text(path, scene_report(title, facts, scene.notes, tables, views, around))
+
+
+def _where_from(result: Reconstruction) -> str:
+    """Where the depth is from, in words."""
+    if result.given:
+        return "as the views hold it"
+    how = "by the multi-view network" if result.config.method == "multiview" else "classically"
+    return f"matched between the photos, {how}" + ", refined" * result.config.refine
 
 
 def measure(result: Reconstruction, *, device: str = "cpu") -> dict[str, float]:

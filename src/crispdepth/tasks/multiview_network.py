@@ -94,8 +94,9 @@ def predict(
 
 
 def _large_enough(photos: Sequence[Sighting]) -> Sequence[Sighting]:
-    """The photos, enlarged a whole number of times if they, or what their masks keep, are small: of a
-    thing of few cells the network sees little.
+    """The photos, enlarged a whole number of times if they, or what their masks keep, are small.
+
+    Of a thing of few cells the network sees little.
     """
     factor = round(SMALLEST / max(max(_box(photo)[2:]) for photo in photos))
     if factor <= 1:
