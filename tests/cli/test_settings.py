@@ -34,13 +34,13 @@ def test_values_of_all_kinds_are_changed() -> None:
     ("setting", "said"),
     [
         ("number=4", "--set number=4: the names are count, share, sizes, inner"),
-        ("count=four", "it takes int"),
-        ("count", "it takes int"),
+        ("count=four", "count must be a whole number"),
+        ("count", "count must be a whole number"),
         ("count.x=1", "count has no parts"),
-        ("sizes=1", "it takes 2 of int, a comma between them"),
+        ("sizes=1", "sizes must be 2 numbers, a comma between them"),
         ("inner=1", "say which of inner.on, inner.way"),
         ("inner.off=1", "the names are on, way"),
-        ("inner.on=yes", "it is true or false"),
+        ("inner.on=yes", "on must be true or false"),
         ("inner.way=up", "choose one of left, right"),
     ],
 )

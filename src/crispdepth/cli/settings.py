@@ -40,11 +40,11 @@ def _changed(config: Any, path: Sequence[str], text: str, label: str) -> Any:
     if inner:
         raise UsageError(f"{label}: {name} has no parts.")
     return replace(
-        config, **{name: _parsed(value, get_type_hints(type(config))[name], text, label)}
+        config, **{name: _parsed(name, value, get_type_hints(type(config))[name], text, label)}
     )
 
 
-def _parsed(value: Any, hint: Any, text: str, label: str) -> Any:
+def _parsed(name: str, value: Any, hint: Any, text: str, label: str) -> Any:
     """The text as a value of the kind that is there."""
     if get_origin(hint) is Literal:
         if text not in get_args(hint):
@@ -52,7 +52,7 @@ def _parsed(value: Any, hint: Any, text: str, label: str) -> Any:
         return text
     if isinstance(value, bool):
         if text not in ("true", "false"):
-            raise UsageError(f"{label}: it is true or false.")
+            raise UsageError(f"{label}: {name} must be true or false.")
         return text == "true"
     try:
         if isinstance(value, tuple):
@@ -62,7 +62,7 @@ def _parsed(value: Any, hint: Any, text: str, label: str) -> Any:
             return parts
         return type(value)(text)
     except ValueError:
-        wanted = type(value).__name__
+        wanted = "a whole number" if isinstance(value, int) else "a number"
         if isinstance(value, tuple):
-            wanted = f"{len(value)} of {type(value[0]).__name__}, a comma between them"
-        raise UsageError(f"{label}: it takes {wanted}.") from None
+            wanted = f"{len(value)} numbers, a comma between them"
+        raise UsageError(f"{label}: {name} must be {wanted}.") from None

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth.cli.errors import UsageError
+from crispdepth.cli.settings import with_settings
 from crispdepth.cli.train_progress import Watch, finish, interruptible
 from crispdepth.training.config import FitConfig, LayeredObjective
 
@@ -153,25 +154,18 @@ def _with_settings(
     errors: "Perturbations", samples: "SampleConfig", settings: Sequence[str]
 ) -> "tuple[Perturbations, SampleConfig]":
     """Both with what was ``--set``."""
-    known = {
-        name: value
-        for config in (errors, samples)
-        for name, value in asdict(config).items()
-        if name not in ("size", "stage", "perturbations")  # these have options of their own
-    }
-    given: dict[str, Any] = {}
+    own = ("size", "stage", "perturbations")  # these have options of their own
+    of_errors, of_samples = ([field.name for field in fields(each)] for each in (errors, samples))
+    names = [*of_errors, *(name for name in of_samples if name not in own)]
     for setting in settings:
-        name, _, text = setting.partition("=")
-        if name not in known:
-            raise UsageError(f"--set {setting}: the names are {', '.join(known)}.")
-        kind = type(known[name])
-        try:
-            given[name] = {"true": True, "false": False}[text] if kind is bool else float(text)
-        except (KeyError, ValueError):
-            wanted = "true or false" if kind is bool else "a number"
-            raise UsageError(f"--set {setting}: {name} must be {wanted}.") from None
-    of_errors = {name: given.pop(name) for name in [*given] if name in asdict(errors)}
-    return replace(errors, **of_errors), replace(samples, **given)
+        name = setting.partition("=")[0]
+        if name not in names:
+            raise UsageError(f"--set {setting}: the names are {', '.join(names)}.")
+        if name in of_errors:
+            errors = with_settings(errors, [setting], "--set")
+        else:
+            samples = with_settings(samples, [setting], "--set")
+    return errors, samples
 
 
 def _masks(options: TrainOptions, frames: "Sequence[RgbdFrame]") -> "MaskSource":
