@@ -15,8 +15,9 @@ from typing import Annotated
 
 import tyro
 
-from crispdepth.api.scene import in_source, reconstruct
+from crispdepth.api.scene import reconstruct
 from crispdepth.api.scene_report import measure
+from crispdepth.api.source_frame import in_source
 from crispdepth.evaluation.views import floater_ratio
 from crispdepth.io.atomic import write_text
 from crispdepth.io.scenes import open_scene

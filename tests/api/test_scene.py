@@ -15,11 +15,10 @@ from crispdepth.api.scene import (
     SPLATS_FILE,
     SUMMARY,
     Unwatched,
-    gaussians_in_source,
-    in_source,
     reconstruct,
 )
 from crispdepth.api.scene_report import measure, write_report
+from crispdepth.api.source_frame import gaussians_in_source, in_source
 from crispdepth.io.scenes import open_scene
 from crispdepth.io.scenes.export import write_transforms
 from crispdepth.ops.rasterise import rasterise

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crispdepth.api.scene import up_of
+from crispdepth.api.source_frame import up_of
 from crispdepth.cli.main import main
 from crispdepth.io.meshes import read_mesh
 from crispdepth.io.scenes.export import write_transforms

@@ -163,7 +163,7 @@ def _is_mesh(path: Path) -> bool:
 def _cameras(options: RenderOptions, points: "NDArray[np.float32]") -> "tuple[Camera, ...]":
     import numpy as np
 
-    from crispdepth.api.scene import in_source
+    from crispdepth.api.source_frame import in_source
     from crispdepth.geometry.backproject import camera_of_view
     from crispdepth.ops.resample import size_within
     from crispdepth.tasks.render import orbit_cameras, orbit_points, path_through

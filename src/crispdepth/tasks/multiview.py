@@ -7,10 +7,8 @@ without crossing the borders of masks and refined at full resolution: the untrai
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,7 +25,7 @@ from crispdepth.geometry.view_selection import disparity_range, select_sources
 from crispdepth.geometry.warp import inverse_depth_planes, transfer
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.ops.fill import pull_push
-from crispdepth.ops.mask_contract import Evidence, depth_inside, evidence
+from crispdepth.ops.mask_contract import depth_inside
 from crispdepth.ops.plane_sweep import (
     Agreement,
     Source,
@@ -37,11 +35,12 @@ from crispdepth.ops.plane_sweep import (
     project,
     sample,
 )
-from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
+from crispdepth.ops.resample import joint_upsample, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.multiview_network import Sighting, predict
-from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, View, ViewDepth
+from crispdepth.tasks.multiview_photos import Photo, crop, prepare
+from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, ViewDepth
 
 _SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
 _PROBED = 160  # pixels of the longer side at which unknown bounds are looked for
@@ -56,16 +55,6 @@ _MASK_SOFTNESS = 0.7  # pixels
 _REPROJECTION = 2.0  # pixels from which another view does not agree
 _CARVING = 32  # views whose silhouettes bound the depths
 _CACHED = 48  # photos at working size that are kept
-
-
-class _Photo(NamedTuple):
-    """A view at working size."""
-
-    camera: Camera
-    seen: NDArray[np.uint8]  # (h, w, 3)
-    rgb: NDArray[np.uint8]  # (h, w, 3), continued beyond its mask
-    grey: Float32Map  # (h, w) in [0, 1]
-    evidence: Evidence
 
 
 class _Estimate(NamedTuple):
@@ -133,7 +122,7 @@ class _Matcher:
     ) -> None:
         self._scene, self._config, self._network = scene, config, network
         self._device, self._note = device, note
-        self._photos: OrderedDict[tuple[int, Size], _Photo] = OrderedDict()
+        self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
         self._silhouettes: dict[int, Float32Map | None] = {}
         self._estimates: dict[int, _Estimate] = {}
         self._chosen: dict[int, tuple[tuple[int, ...], Bounds]] = {}
@@ -214,12 +203,12 @@ class _Matcher:
             self._silhouettes[index] = self._photo(index, size).evidence.inside
         return self._silhouettes[index]
 
-    def _photo(self, index: int, size: Size) -> _Photo:
+    def _photo(self, index: int, size: Size) -> Photo:
         """View ``index`` at ``size``; the last few are kept."""
         if (index, size) in self._photos:
             self._photos.move_to_end((index, size))
         else:
-            self._photos[index, size] = _prepare(self._scene[index], size)
+            self._photos[index, size] = prepare(self._scene[index], size)
             if len(self._photos) > _CACHED:
                 self._photos.popitem(last=False)
         return self._photos[index, size]
@@ -251,9 +240,7 @@ class _Matcher:
             confidence = confidence * agreement
         return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
 
-    def _predict(
-        self, photo: _Photo, chosen: tuple[int, ...], near: float, far: float
-    ) -> _Estimate:
+    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> _Estimate:
         """Depth of one view by the network."""
         assert self._network is not None
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
@@ -274,10 +261,10 @@ class _Matcher:
         return _estimate(photo, inverse, probability, chosen)
 
     def _sweep(
-        self, photo: _Photo, chosen: Sequence[int], near: float, far: float
+        self, photo: Photo, chosen: Sequence[int], near: float, far: float
     ) -> tuple[Float32Map, Float32Map, float]:
         """Inverse depth and confidence (h, w) of a small photo, and the step of the planes."""
-        part, region = _crop(photo)
+        part, region = crop(photo)
         size = part.camera.size
         others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
         longest = disparity_range(part.camera, [other.camera for other in others], near, far)
@@ -299,12 +286,12 @@ class _Matcher:
         return inverse, confidence, step
 
     def _refine(
-        self, photo: _Photo, chosen: Sequence[int], inverse: Float32Map, reach: float
+        self, photo: Photo, chosen: Sequence[int], inverse: Float32Map, reach: float
     ) -> tuple[Float32Map, Float32Map]:
         """The best inverse depth within ``reach`` of one that is roughly known, and how well it
         agrees, in [0, 1]. Pixels are warped with the depth of each, so slanted windows match.
         """
-        part, region = _crop(photo)
+        part, region = crop(photo)
         size = part.camera.size
         others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
         sources = [self._source(part.camera, other) for other in others]
@@ -345,11 +332,11 @@ class _Matcher:
         depth = DepthMap(np.reciprocal(own.inverse), "depth", self._scene.unit, valid, own.camera)
         return ViewDepth(depth, confidence.astype(np.float32))
 
-    def _size_like(self, other: int, photo: _Photo) -> Size:
+    def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""
         return size_within(max(photo.camera.size), self._scene.cameras[other].size)
 
-    def _source(self, reference: Camera, other: _Photo) -> Source:
+    def _source(self, reference: Camera, other: Photo) -> Source:
         return Source(
             self._tensor(other.grey),
             transfer(reference, other.camera),
@@ -364,22 +351,8 @@ class _Matcher:
         return torch.as_tensor(values.astype(np.float32), device=self._device)
 
 
-def _prepare(view: View, size: Size) -> _Photo:
-    """A view at working size."""
-    assert view.camera is not None  # a scene's views have one
-    image = view.image if view.image.dtype == np.uint8 else (view.image >> 8).astype(np.uint8)
-    seen, meaning = shrink(image, size), evidence(view.masks, size)
-    rgb = seen
-    if meaning.weight is not None and meaning.weight.any():
-        # Interpolation at the border of the mask must not see what is beside it.
-        filled = pull_push(rgb.astype(np.float32), (meaning.weight > 0).astype(np.float32))
-        rgb = np.rint(filled).clip(0, 255).astype(np.uint8)
-    grey = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
-    return _Photo(view.camera.resized(size), seen, rgb, grey, meaning)
-
-
 def _estimate(
-    photo: _Photo, inverse: Float32Map, confidence: Float32Map, sources: tuple[int, ...]
+    photo: Photo, inverse: Float32Map, confidence: Float32Map, sources: tuple[int, ...]
 ) -> _Estimate:
     """An estimate that says nothing beside the mask, and little at its border."""
     weight = photo.evidence.weight
@@ -392,25 +365,6 @@ def _estimate(
 def _cost(agreement: Agreement) -> Tensor:
     """What a plane costs, in [0, 2]: 1 without evidence or beside the silhouettes."""
     return 1 - agreement.similarity * (1 - agreement.outside)
-
-
-def _crop(photo: _Photo) -> tuple[_Photo, tuple[slice, slice]]:
-    """The part of a photo that its mask is in, with the windows about it, and where that is."""
-    weight = photo.evidence.weight
-    if weight is None or not weight.any():
-        return photo, (slice(None), slice(None))
-    ends = []
-    for axis, length in ((1, weight.shape[0]), (0, weight.shape[1])):
-        there = np.flatnonzero(weight.any(axis=axis))
-        ends.append((max(int(there[0]) - 4, 0), min(int(there[-1]) + 5, length)))
-    (top, bottom), (left, right) = ends
-    region = slice(top, bottom), slice(left, right)
-    shift = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
-    camera = replace(photo.camera, K=shift @ photo.camera.K, size=(bottom - top, right - left))
-    inside = photo.evidence.inside
-    cut = Evidence(weight[region], None if inside is None else inside[region])
-    seen, rgb, grey = photo.seen[region], photo.rgb[region], photo.grey[region]
-    return _Photo(camera, seen, rgb, grey, cut), region
 
 
 def _disagreement(
