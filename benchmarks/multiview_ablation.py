@@ -139,6 +139,7 @@ def main(options: Options) -> None:
             runs.append(json.loads((run / LOG).read_text("utf-8").splitlines()[-1])["held_out"])
         lines.append(f"| {name} | " + " | ".join(_cell(runs, each) for each in FIGURES) + " |")
         print(lines[-1], flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     write_text(options.out / "multiview_ablation.md", "\n".join(lines) + "\n")
 
 

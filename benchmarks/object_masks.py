@@ -77,6 +77,7 @@ def main(options: Options) -> None:
         scene, masks = title.rsplit(", ", 1)
         cells = [f"{row[key]:.4f}" if key in row else "–" for key in SHOWN]
         lines.append(f"| {scene} | {masks} | " + " | ".join(cells) + " |")
+    options.out.mkdir(parents=True, exist_ok=True)
     write_text(options.out / "object_masks.md", "\n".join(lines) + "\n")
     write_text(options.out / "object_masks.json", json.dumps(rows, indent=1) + "\n")
 
