@@ -26,10 +26,12 @@ from crispdepth.training.config import FitConfig, MultiviewObjective, parse_curr
 from crispdepth.training.fit import LOG
 from crispdepth.training.multiview import MultiviewTraining, train
 
+OBJECTIVE = MultiviewObjective(planes=0.3)
+
 FIGURES = ("scene_abs_rel", "object_abs_rel", "object_band", "rgba_abs_rel", "rgba_band")
 
 
-def variants(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
+def networks(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
     """Networks that differ from the shipped one in one thing, by what that is."""
 
     def masks(**changes: Any) -> MultiviewNetworkConfig:
@@ -39,6 +41,7 @@ def variants(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
         "as shipped": base,
         "no masks": replace(base, masks=NO_MASKS),
         "without weights of source pixels (2.2)": masks(sources=False),
+        "without the hull": masks(hull=False),
         "without the guide of upsampling (2.15)": masks(guide=False),
         "without lateral mask features": masks(lateral=False),
         "without the mask in the U-Net": masks(regulariser=False),
@@ -57,6 +60,14 @@ def variants(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
         "with the monocular transformer (1.8, 2.17)": replace(base, monocular="vit"),
         "expectation over all planes": replace(base, peak=0),
         "one scale": replace(base, planes=(base.planes[0], 0)),
+    }
+
+
+def objectives() -> dict[str, MultiviewObjective]:
+    """Losses that lack one part, by what that is."""
+    return {
+        "without gradient matching (2.18)": replace(OBJECTIVE, gradient=0),
+        "without the weight at mask edges (2.19)": replace(OBJECTIVE, edge=0),
     }
 
 
@@ -107,7 +118,10 @@ def main(options: Options) -> None:
         "|---|" + "---:|" * len(FIGURES),
     ]
     print("\n".join(lines), flush=True)
-    for name, network in variants(MULTIVIEW["multiview-small"]).items():
+    base = MULTIVIEW["multiview-small"]
+    variants = {name: (network, OBJECTIVE) for name, network in networks(base).items()}
+    variants |= {name: (base, objective) for name, objective in objectives().items()}
+    for name, (network, objective) in variants.items():
         if options.only and not any(part in name for part in options.only):
             continue
         runs = []
@@ -124,7 +138,7 @@ def main(options: Options) -> None:
                 cpu=True,
             )
             training = MultiviewTraining(
-                name, network, MultiviewSampleConfig(), stages, MultiviewObjective(planes=0.3), fit
+                name, network, MultiviewSampleConfig(), stages, objective, fit
             )
             run = options.work / f"{''.join(c if c.isalnum() else '-' for c in name)}-{seed}"
             if not (run / LOG).is_file():

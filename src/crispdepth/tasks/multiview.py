@@ -1,13 +1,13 @@
 """Depth of every view of a posed scene, by classical matching or by the multi-view network.
 
-Each view is matched with the views that see the same from a good angle, and its depth is kept where
-the depths of other views agree. Classically it is swept with planes, aggregated semi-globally
+Each view is matched with the views that see the same from a good angle, corrected by their depths,
+and kept where these agree. Classically it is swept with planes, aggregated semi-globally
 without crossing the borders of masks and refined at full resolution: the untrained baseline.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,11 +32,10 @@ from crispdepth.ops.plane_sweep import (
     Windows,
     chunks,
     compare,
-    project,
-    sample,
 )
 from crispdepth.ops.resample import joint_upsample, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
+from crispdepth.tasks.multiview_agreement import Estimate, Neighbour, agreeing, corrected
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.multiview_network import Sighting, predict
 from crispdepth.tasks.multiview_photos import Photo, crop, prepare
@@ -49,21 +48,11 @@ _SHARPNESS = 2.0  # see `compare`
 _SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
 _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
 _STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
-_POLISH = (1.0, 0.4)  # steps of the network's coarse planes that its answer is looked about
+_POLISH = 0.4  # steps of the coarse planes of the network that its answer is looked about
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
-_REPROJECTION = 2.0  # pixels from which another view does not agree
 _CARVING = 32  # views whose silhouettes bound the depths
 _CACHED = 48  # photos at working size that are kept
-
-
-class _Estimate(NamedTuple):
-    """Depth of a view before other views are asked."""
-
-    camera: Camera
-    inverse: Float32Map  # (h, w), > 0
-    confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is no estimate
-    sources: tuple[int, ...]
 
 
 def estimate_depths(
@@ -124,7 +113,7 @@ class _Matcher:
         self._device, self._note = device, note
         self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
         self._silhouettes: dict[int, Float32Map | None] = {}
-        self._estimates: dict[int, _Estimate] = {}
+        self._estimates: dict[int, Estimate] = {}
         self._chosen: dict[int, tuple[tuple[int, ...], Bounds]] = {}
 
     @torch.inference_mode()
@@ -213,7 +202,7 @@ class _Matcher:
                 self._photos.popitem(last=False)
         return self._photos[index, size]
 
-    def _match(self, index: int) -> _Estimate:
+    def _match(self, index: int) -> Estimate:
         """Depth of one view: a sweep of the small photos, then refined at each finer size."""
         chosen, (near, far) = self._sources(index)
         full = size_within(LONGER_SIDE[self._config.quality], self._scene.cameras[index].size)
@@ -223,7 +212,7 @@ class _Matcher:
         weight = photo.evidence.weight
         if not chosen or (weight is not None and weight.max() < 0.5):
             nothing = np.zeros(full, np.float32)
-            return _Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
+            return Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
         if self._network is not None:
             return self._predict(photo, chosen, near, far)
         small = self._photo(index, sizes[0])
@@ -240,7 +229,7 @@ class _Matcher:
             confidence = confidence * agreement
         return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
 
-    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> _Estimate:
+    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> Estimate:
         """Depth of one view by the network."""
         assert self._network is not None
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
@@ -255,8 +244,7 @@ class _Matcher:
         ]
         inverse, probability = predict(self._network, sightings, near, far, self._device)
         step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
-        for reach in _POLISH:
-            inverse, _ = self._refine(photo, chosen, inverse, reach * step)
+        inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         inverse = inverse.clip(1 / far, 1 / near)
         return _estimate(photo, inverse, probability, chosen)
 
@@ -292,45 +280,62 @@ class _Matcher:
         agrees, in [0, 1]. Pixels are warped with the depth of each, so slanted windows match.
         """
         part, region = crop(photo)
-        size = part.camera.size
-        others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
-        sources = [self._source(part.camera, other) for other in others]
-        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=3)
+        compared = self._compared(photo, chosen)
         offsets = np.linspace(-reach, reach, _OFFSETS)
         known = self._tensor(inverse[region])
-        cost = torch.empty((_OFFSETS, *size), device=self._device)
+        cost = torch.empty((_OFFSETS, *part.camera.size), device=self._device)
         for number, offset in enumerate(offsets):
-            rho = (known + offset).clamp_min(0)[None]
             stay = _STAY * (number - _OFFSETS // 2) ** 2
-            cost[number] = _cost(compare(windows, sources, rho, size, _SHARPNESS))[0] + stay
+            cost[number] = compared((known + offset).clamp_min(0)) + stay
         best = winner(cost)
         found, agreement = inverse.copy(), np.zeros_like(inverse)
         found[region] = (known - reach + best.plane * float(offsets[1] - offsets[0])).cpu().numpy()
         agreement[region] = (1 - best.cost).clamp(0, 1).cpu().numpy()
         return found, agreement
 
+    def _compared(self, photo: Photo, chosen: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """What inverse depths (h, w) of the crop of a photo cost, by windows of its resolution."""
+        part, _ = crop(photo)
+        others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
+        sources = [self._source(part.camera, other) for other in others]
+        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=3)
+        size = part.camera.size
+        return lambda rho: _cost(compare(windows, sources, rho[None], size, _SHARPNESS))[0]
+
     def _confirm(self, index: int) -> ViewDepth:
-        """Depth of a view where the depths of its sources agree with it."""
+        """Depth of a view, corrected by its sources, where their depths agree with it."""
         own = self._estimates[index]
-        size = own.camera.size
-        rho = self._tensor(own.inverse)[None]
-        agree = torch.zeros(size, device=self._device)
-        closeness = torch.zeros(size, device=self._device)
         asked = own.sources if self._config.consistent else ()
-        for other in (self._estimates[source] for source in asked):
-            error, apart = _disagreement(own.camera, other, rho, self._tensor)
-            close = torch.exp(
-                -((error / _REPROJECTION) ** 2) / 2 - (apart / self._config.tolerance) ** 2 / 2
-            )
-            agrees = (error < _REPROJECTION) & (apart < self._config.tolerance)
-            agree += agrees
-            closeness += close * agrees
+        others = [Neighbour.of(self._estimates[source], self._device) for source in asked]
+        inverse = self._corrected(index, own, others)
+        agree = agreeing(own.camera, inverse, others, self._config.tolerance)
         needed = min(self._config.consistent, len(own.sources))
-        share = closeness / needed if needed else torch.ones_like(closeness)
+        share = agree.closeness / needed if needed else torch.ones_like(inverse)
         confidence = own.confidence * share.clamp(max=1).cpu().numpy()
-        valid = (agree >= needed).cpu().numpy() & (own.confidence > 0)
-        depth = DepthMap(np.reciprocal(own.inverse), "depth", self._scene.unit, valid, own.camera)
+        valid = (agree.views >= needed).cpu().numpy() & (own.confidence > 0)
+        z = inverse.reciprocal().cpu().numpy()
+        depth = DepthMap(z, "depth", self._scene.unit, valid, own.camera)
         return ViewDepth(depth, confidence.astype(np.float32))
+
+    def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Tensor:
+        """Inverse depth (h, w) of a view after its neighbours were asked."""
+        inverse = self._tensor(own.inverse)
+        if not others or not own.confidence.any():
+            return inverse
+        photo = self._photo(index, own.camera.size)
+        part, region = crop(photo)
+        found = corrected(
+            part.camera,
+            inverse[region],
+            others,
+            self._compared(photo, own.sources),
+            self._tensor(part.rgb / np.float32(255)),
+            self._optional(part.evidence.weight),
+            self._config.tolerance,
+        )
+        _, (near, far) = self._sources(index)
+        inverse[region] = found.clamp(1 / far, 1 / near)
+        return inverse
 
     def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""
@@ -353,40 +358,15 @@ class _Matcher:
 
 def _estimate(
     photo: Photo, inverse: Float32Map, confidence: Float32Map, sources: tuple[int, ...]
-) -> _Estimate:
+) -> Estimate:
     """An estimate that says nothing beside the mask, and little at its border."""
     weight = photo.evidence.weight
     if weight is not None:
         confidence = confidence * depth_inside(weight, _MASK_SOFTNESS)
         confidence = np.where(weight >= 0.5, confidence, 0)
-    return _Estimate(photo.camera, inverse, confidence.astype(np.float32), sources)
+    return Estimate(photo.camera, inverse, confidence.astype(np.float32), sources)
 
 
 def _cost(agreement: Agreement) -> Tensor:
     """What a plane costs, in [0, 2]: 1 without evidence or beside the silhouettes."""
     return 1 - agreement.similarity * (1 - agreement.outside)
-
-
-def _disagreement(
-    camera: Camera,
-    other: _Estimate,
-    rho: Tensor,
-    tensor: Callable[[NDArray[np.floating[Any]]], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """How far another view's depth is from a view's own, (h, w): in pixels of the view, after a
-    way there and back, and as a share of the depth. Infinite where the other has no estimate.
-    """
-    height, width = camera.size
-    there = project(transfer(camera, other.camera), rho, camera.size, other.camera.size)
-    known = torch.stack((tensor(other.inverse), tensor((other.confidence > 0).astype(np.float32))))
-    found, sure = sample(known, there.x, there.y)
-    A, b = (tensor(part) for part in transfer(other.camera, camera))
-    u, v, z = (A[i, 0] * there.x + A[i, 1] * there.y + A[i, 2] + found * b[i] for i in range(3))
-    z = z.clamp_min(1e-6)
-    x = torch.arange(width, device=rho.device) + 0.5
-    y = (torch.arange(height, device=rho.device) + 0.5)[:, None]
-    error = torch.hypot(u / z - x, v / z - y)
-    apart = (found * there.stretch / rho - 1).abs()
-    usable = there.inside & (sure > 0.99)
-    error, apart = (torch.where(usable, part, torch.inf)[0] for part in (error, apart))
-    return error, apart

@@ -1,0 +1,192 @@
+"""Depths of several views compared: what others say of a view's depth, and corrections by it.
+
+Each view is matched by itself first. Where its neighbours see another surface that they agree
+about, and that looks as well, it is taken over; depths that agree are averaged; along depth
+edges, which windows of matching widen, pixels go to the side that they look like.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crispdepth.geometry.warp import transfer
+from crispdepth.ops.plane_sweep import project, sample
+from crispdepth.ops.weighted_median import joint_weighted_median
+from crispdepth.types import Camera, Float32Map
+
+REPROJECTION = 2.0
+"""Pixels from which another view does not agree."""
+
+_TRIED = 2  # depths of other views that are tried: those which the most others agree with
+_ENOUGH = 3  # views that agree; more make a depth no better
+_WORTH = 0.3  # what their agreement is worth, in correlation
+_SAME = 0.01  # relative difference up to which depths are averaged
+_JUMP = 0.1  # relative difference of inverse depths about a pixel that makes an edge
+_EDGE = 8  # pixels about an edge that windows of matching may have put on its wrong side
+_REACH, _STEP = 9, 3  # window and step of the median along edges, pixels
+_UNCONFIRMED = 0.2  # what a pixel counts there that no other view agrees with, beside one with all
+
+
+class Estimate(NamedTuple):
+    """Depth of a view before other views are asked."""
+
+    camera: Camera
+    inverse: Float32Map  # (h, w), > 0
+    confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is no estimate
+    sources: tuple[int, ...]
+
+
+class Neighbour(NamedTuple):
+    """The estimate of another view, as tensors."""
+
+    camera: Camera
+    inverse: Tensor  # (h, w), > 0
+    known: Tensor  # (h, w), 1 or 0
+
+    @classmethod
+    def of(cls, estimate: Estimate, device: torch.device) -> "Neighbour":
+        """An estimate on a device."""
+
+        def tensor(values: NDArray[np.floating]) -> Tensor:
+            return torch.as_tensor(values.astype(np.float32), device=device)
+
+        known = (estimate.confidence > 0).astype(np.float32)
+        return cls(estimate.camera, tensor(estimate.inverse), tensor(known))
+
+
+class Agreeing(NamedTuple):
+    """What other views say of depths, each (h, w)."""
+
+    views: Tensor  # how many agree
+    closeness: Tensor  # how well, summed over them, 1 = perfectly
+
+
+def agreeing(
+    camera: Camera, inverse: Tensor, others: Sequence[Neighbour], tolerance: float
+) -> Agreeing:
+    """How many views agree with depths of a view, and how well.
+
+    Args:
+        camera: of the view.
+        inverse: (h, w) inverse depths, > 0.
+        others: the views that are asked.
+        tolerance: largest difference of agreeing depths, as a share of the depth.
+    """
+    count, closeness = torch.zeros_like(inverse), torch.zeros_like(inverse)
+    for other in others:
+        error, apart = _disagreement(camera, other, inverse[None])
+        agrees = (error < REPROJECTION) & (apart < tolerance)
+        close = torch.exp(-((error / REPROJECTION) ** 2) / 2 - (apart / tolerance) ** 2 / 2)
+        count += agrees
+        closeness += close * agrees
+    return Agreeing(count, closeness)
+
+
+def corrected(
+    camera: Camera,
+    inverse: Tensor,
+    others: Sequence[Neighbour],
+    cost: Callable[[Tensor], Tensor],
+    guide: Tensor,
+    weight: Tensor | None,
+    tolerance: float,
+) -> Tensor:
+    """The depth of a view, corrected by those of others.
+
+    Args:
+        camera: of the view.
+        inverse: (h, w) inverse depths, > 0.
+        others: views that see the same; none: the depth stays.
+        cost: 1 - correlation of the photos at inverse depths (h, w) > 0, lower = better.
+        guide: (h, w, 3) the photo, in [0, 1].
+        weight: (h, w) in [0, 1], the mask: depth does not move across it; None: ones.
+        tolerance: largest difference of agreeing depths, as a share of the depth.
+    """
+    if not others:
+        return inverse
+    seen = torch.stack([seen_from(camera, other) for other in others])
+    seen = seen.sort(dim=0, descending=True).values  # whatever the order of the views
+    there = seen > 0
+    seen = torch.where(there, seen, inverse)
+    support = torch.stack([agreeing(camera, each, others, tolerance).views for each in seen])
+    support = torch.where(there, support, -1.0)
+    ordered, order = support.sort(dim=0, descending=True, stable=True)
+    count = agreeing(camera, inverse, others, tolerance).views
+    best = cost(inverse) - _worth(count)
+    for rank in range(min(_TRIED, len(others))):
+        tried, agree = seen.gather(0, order[rank : rank + 1])[0], ordered[rank]
+        score = cost(tried) - _worth(agree)
+        better = (score < best) & (agree > 0)
+        inverse = torch.where(better, tried, inverse)
+        best, count = torch.where(better, score, best), torch.where(better, agree, count)
+    same = there & ((seen / inverse - 1).abs() < _SAME)
+    every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
+    inverse = every.nanmedian(dim=0).values
+    trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
+    return joint_weighted_median(
+        inverse,
+        guide,
+        trust if weight is None else trust * weight,
+        _edges(inverse, weight),
+        radius=_REACH,
+        step=_STEP,
+    )
+
+
+def _worth(count: Tensor) -> Tensor:
+    return _WORTH * (count / _ENOUGH).clamp(max=1)
+
+
+def _edges(inverse: Tensor, weight: Tensor | None) -> Tensor:
+    """Whether depth jumps within `_EDGE` pixels, bool (h, w); what weighs nothing has no depth."""
+    side = 2 * _EDGE + 1
+    near = far = inverse
+    if weight is not None:
+        near, far = (torch.where(weight > 0, inverse, beside) for beside in (0, torch.inf))
+    nearest = F.max_pool2d(near[None], side, 1, _EDGE)[0]
+    farthest = -F.max_pool2d(-far[None], side, 1, _EDGE)[0]
+    return nearest - farthest > _JUMP * nearest
+
+
+def seen_from(camera: Camera, other: Neighbour) -> Tensor:
+    """The inverse depths (h, w) at which a camera sees what another view shows; 0 = it does not.
+
+    Each pixel of the other falls into one of the camera's, where the nearest counts; a pixel into
+    which none falls takes the nearest of its neighbours.
+    """
+    height, width = camera.size
+    rho = other.inverse[None]
+    there = project(transfer(other.camera, camera), rho, other.camera.size, camera.size)
+    seen = there.inside[0] & (other.known > 0)
+    x = there.x[0].long().clamp(0, width - 1)
+    y = there.y[0].long().clamp(0, height - 1)
+    found = rho.new_zeros(height * width)
+    inverse = rho[0] / there.stretch[0]
+    found.scatter_reduce_(0, (y * width + x)[seen], inverse[seen], "amax")
+    found = found.view(1, height, width)
+    return torch.where(found > 0, found, F.max_pool2d(found, 3, 1, 1))[0]
+
+
+def _disagreement(camera: Camera, other: Neighbour, rho: Tensor) -> tuple[Tensor, Tensor]:
+    """How far another view's depth is from a view's own (1, h, w), (h, w): in pixels of the view,
+    after a way there and back, and as a share of the depth. Infinite where the other has no
+    estimate.
+    """
+    height, width = camera.size
+    there = project(transfer(camera, other.camera), rho, camera.size, other.camera.size)
+    found, sure = sample(torch.stack((other.inverse, other.known)), there.x, there.y)
+    A, b = (torch.as_tensor(part).to(rho) for part in transfer(other.camera, camera))
+    u, v, z = (A[i, 0] * there.x + A[i, 1] * there.y + A[i, 2] + found * b[i] for i in range(3))
+    z = z.clamp_min(1e-6)
+    x = torch.arange(width, device=rho.device) + 0.5
+    y = (torch.arange(height, device=rho.device) + 0.5)[:, None]
+    error = torch.hypot(u / z - x, v / z - y)
+    apart = (found * there.stretch / rho - 1).abs()
+    usable = there.inside & (sure > 0.99)
+    error, apart = (torch.where(usable, part, torch.inf)[0] for part in (error, apart))
+    return error, apart

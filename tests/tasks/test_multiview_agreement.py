@@ -1,0 +1,135 @@
+"""Views that correct each other, on a wall and a ball whose depths are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from crispdepth.tasks.multiview_agreement import (
+    Estimate,
+    Neighbour,
+    agreeing,
+    corrected,
+    seen_from,
+)
+from crispdepth.types import View
+from tests.wall_and_ball import row
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def views() -> list[View]:
+    return row()
+
+
+def truth(view: View) -> Tensor:
+    assert view.depth is not None
+    return torch.tensor(view.depth.values).reciprocal()
+
+
+def neighbour(view: View, inverse: Tensor | None = None) -> Neighbour:
+    assert view.camera is not None
+    found = (truth(view) if inverse is None else inverse).numpy()
+    return Neighbour.of(Estimate(view.camera, found, np.ones_like(found), ()), CPU)
+
+
+def correct(view: View, inverse: Tensor, others: list[Neighbour], cost: Tensor) -> Tensor:
+    """With the cost of each depth as wrong as the depth is, or the same everywhere."""
+    assert view.camera is not None
+    guide = torch.as_tensor(view.image / np.float32(255))
+    return corrected(view.camera, inverse, others, lambda rho: cost + 0 * rho, guide, None, 0.02)
+
+
+def test_true_depths_agree_wherever_another_view_sees_the_same(views: list[View]) -> None:
+    assert views[0].camera is not None
+    found = agreeing(views[0].camera, truth(views[0]), [neighbour(views[1])], 0.02)
+    seen = (found.views > 0).float()
+    assert seen.mean() > 0.8
+    assert (found.closeness <= found.views).all()
+    wrong = agreeing(views[0].camera, 1.3 * truth(views[0]), [neighbour(views[1])], 0.02)
+    assert (wrong.views > 0).float().mean() < 0.02
+
+
+def test_what_another_view_shows_lies_where_the_own_depth_does(views: list[View]) -> None:
+    assert views[0].camera is not None
+    seen = seen_from(views[0].camera, neighbour(views[1]))
+    there = seen > 0
+    assert there.float().mean() > 0.85
+    error = (seen / truth(views[0]) - 1).abs()[there]
+    assert error.median() < 0.002
+    assert (error < 0.02).float().mean() > 0.95
+
+
+def test_a_view_is_seen_by_itself_as_it_is(views: list[View]) -> None:
+    assert views[0].camera is not None
+    seen = seen_from(views[0].camera, neighbour(views[0]))
+    torch.testing.assert_close(seen, truth(views[0]), rtol=1e-5, atol=0)
+
+
+def test_a_wrong_patch_is_replaced_by_what_the_others_agree_about(views: list[View]) -> None:
+    view, rest = views[2], [neighbour(views[i]) for i in (0, 1, 3)]
+    inverse = truth(view).clone()
+    patch = (slice(20, 40), slice(20, 40))
+    inverse[patch] *= 1.5
+    found = correct(view, inverse, rest, torch.zeros_like(inverse))
+    before, after = ((x / truth(view) - 1).abs()[patch] for x in (inverse, found))
+    assert before.min() > 0.4
+    assert after.median() < 0.01
+
+
+def test_what_looks_right_stays_whatever_others_say(views: list[View]) -> None:
+    view = views[2]
+    assert view.camera is not None
+    inverse = truth(view)
+    others = [neighbour(views[i], 1.5 * truth(views[i])) for i in (0, 1, 3)]
+    guide = torch.as_tensor(view.image / np.float32(255))
+
+    def cost(rho: Tensor) -> Tensor:
+        return ((rho / inverse - 1).abs() > 0.01).float()
+
+    found = corrected(view.camera, inverse, others, cost, guide, None, 0.02)
+    assert ((found / inverse - 1).abs() < 0.01).float().mean() > 0.9  # all but along edges
+
+
+def test_depths_that_agree_are_averaged(views: list[View]) -> None:
+    view = views[2]
+    rng = torch.Generator().manual_seed(0)
+
+    def noisy(view: View) -> Tensor:
+        true = truth(view)
+        return true * (1 + 0.003 * torch.randn(true.shape, generator=rng))
+
+    inverse = noisy(view)
+    others = [neighbour(views[i], noisy(views[i])) for i in (0, 1, 3, 4)]
+    found = correct(view, inverse, others, torch.zeros_like(inverse))
+    before, after = ((x / truth(view) - 1).abs().median() for x in (inverse, found))
+    assert after < 0.8 * before
+
+
+def test_without_others_and_with_others_that_know_nothing_the_depth_stays(
+    views: list[View],
+) -> None:
+    view = views[2]
+    inverse = truth(view)
+    cost = torch.zeros_like(inverse)
+    assert correct(view, inverse, [], cost) is inverse
+    blind = neighbour(views[1])._replace(known=torch.zeros_like(truth(views[1])))
+    found = correct(view, inverse, [blind], cost)
+    assert (found / inverse - 1).abs().median() < 1e-6
+
+
+def test_depth_does_not_move_across_the_mask(views: list[View]) -> None:
+    view = views[2]
+    assert view.camera is not None
+    inverse = truth(view)
+    mask = torch.zeros_like(inverse)
+    mask[:, : mask.shape[1] // 2] = 1
+    guide = torch.full((*inverse.shape, 3), 0.5)
+    other = neighbour(views[1])._replace(known=torch.zeros_like(inverse))
+    results = []
+    for beside in (inverse, 3 * inverse):
+        known = torch.where(mask > 0, inverse, beside)
+        found = corrected(view.camera, known, [other], torch.zeros_like, guide, mask, 0.02)
+        results.append(found)
+    assert (results[0] == results[1])[mask > 0].all()
