@@ -88,7 +88,8 @@ def test_tiled_is_dense_for_a_network_whose_field_the_halo_covers() -> None:
     def run(grid: VoxelGrid) -> torch.Tensor:
         x, y, z = (torch.from_numpy(np.sin(9 * axis)) for axis in grid.axes())
         with torch.no_grad():
-            return network((x[:, None, None] * y[:, None] + z)[None, None])[0, 0]
+            out: torch.Tensor = network((x[:, None, None] * y[:, None] + z)[None, None])
+        return out[0, 0]
 
     dense = answer(8, 100**3)
     torch.testing.assert_close(answer(4, 28**3), dense, rtol=0, atol=1e-12)
