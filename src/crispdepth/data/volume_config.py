@@ -13,9 +13,6 @@ class VolumeSampleConfig:
     voxel: tuple[float, float] = (0.04, 0.08)
     """The smallest and the largest side of a voxel, in the unit of the dataset (m)."""
 
-    truncation: float = 3.0
-    """Of the true signed distances, in voxels."""
-
     size: tuple[int, int] = (240, 320)
     """Height and width of the photos, multiples of 16."""
 
@@ -58,8 +55,6 @@ class VolumeSampleConfig:
                 "Views to fuse are 1 or more, fewest first, and at most those of the truth, got "
                 f"{self.views} and {self.truth}."
             )
-        if not self.truncation >= 1:
-            raise ValueError(f"The truncation must be 1 voxel or more, got {self.truncation:g}.")
 
     def faultless(self) -> "VolumeSampleConfig":
         """The same with right poses and colours, of whole scenes that stand: to measure on."""

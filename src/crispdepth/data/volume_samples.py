@@ -26,8 +26,11 @@ from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.io.view_depths import has_view_depth, read_view_depth
 from crispdepth.ops.atlas_tsdf import atlas_tsdf
 from crispdepth.ops.mask_contract import erode
-from crispdepth.ops.resample import shrink
+from crispdepth.ops.resample import shrink, shrink_depth
 from crispdepth.types import BoolMap, Camera, Float32Map, Size
+
+CELL = 4
+"""Pixels of photos to one of features."""
 
 LOOK, SLIGHT = 0.3, 0.05
 """Brightness, contrast and saturation change by up to the first share for all views of a sample,
@@ -52,9 +55,10 @@ class VolumeSample(NamedTuple):
     images: NDArray[np.uint8]  # (V, H, W, 3), sRGB
     K: NDArray[np.float32]  # (V, 3, 3), pixels, the centre of the top-left one at (0.5, 0.5)
     cam_from_world: NDArray[np.float32]  # (V, 4, 4), as fusion is told
-    rough: NDArray[np.float32]  # (V, H, W) z-depth, 0 = none
-    confidence: NDArray[np.float32]  # (V, H, W) in [0, 1], 0 where there is no depth
-    depth: NDArray[np.float32]  # (V, H, W) true z-depth, 0 = not measured
+    # At the size of features, a quarter of that of the photos:
+    rough: NDArray[np.float32]  # (V, h, w) z-depth, 0 = none
+    confidence: NDArray[np.float32]  # (V, h, w) in [0, 1], 0 where there is no depth
+    depth: NDArray[np.float32]  # (V, h, w) true z-depth, 0 = not measured
     tsdf: NDArray[np.float32]  # (X, Y, Z) of `crispdepth.ops.atlas_tsdf`
     observed: NDArray[np.bool_]  # (X, Y, Z)
     voxel: NDArray[np.float32]  # (), side of a voxel
@@ -84,6 +88,8 @@ class VolumeSampler:
         frames: Sequence[RgbdFrame],
         config: VolumeSampleConfig,
         depths: Sequence[Path] = (),
+        *,
+        truncation: float = 3.0,
     ) -> None:
         """Frames are read anew for every sample: hand over a pack.
 
@@ -92,19 +98,13 @@ class VolumeSampler:
             config: what samples look like.
             depths: folders of depths that matching found in these frames, each of one method; not
                 all frames need be in them.
+            truncation: of the true signed distances, in voxels.
 
         Raises:
-            ValueError: no scene has two posed frames, or no frame is in one of the folders.
+            ValueError: no scene has two posed frames.
         """
         self.frames, self.config, self.scenes = frames, config, posed_scenes(frames)
-        names = [f"{scene.name}/".lstrip("/") for scene in self.scenes]
-        for folder in depths:
-            if not any(_holds(folder, name) for name in names):
-                raise ValueError(
-                    f"{folder} has no depth of any of the scenes ({names[0]}...): make it with "
-                    "`crispdepth train depths` of the same data."
-                )
-        self._depths = tuple(depths)
+        self._depths, self._truncation = tuple(depths), truncation
 
     def with_views(self, count: int) -> Sequence[PosedScene]:
         """The scenes that have as many posed views.
@@ -146,7 +146,7 @@ class VolumeSampler:
             torch.from_numpy(np.stack([each.camera.K for each in known])),
             torch.from_numpy(np.stack(poses)),
             box_of(config.volume, voxel),
-            truncation=config.truncation,
+            truncation=self._truncation,
         )
         told = poses[:views]
         if rng.random() < config.pose_errors:
@@ -159,13 +159,16 @@ class VolumeSampler:
                 recoloured(image, *look * rng.uniform(1 - SLIGHT, 1 + SLIGHT, 3))
                 for image in images
             ]
+        small = config.size[0] // CELL, config.size[1] // CELL
+        fused = [shrink_depth(*each, small) for each in rough]
+        true = [shrink_depth(each.depth, np.sign(each.depth), small)[0] for each in known[:views]]
         return VolumeSample(
             np.stack(images),
             np.stack([each.camera.K for each in seen]).astype(np.float32),
             np.stack(told).astype(np.float32),
-            np.stack([each.depth for each in rough]),
-            np.stack([each.confidence for each in rough]),
-            np.stack([each.depth for each in known[:views]]),
+            np.stack([depth for depth, _ in fused]),
+            np.stack([weight for _, weight in fused]),
+            np.stack(true),
             field.tsdf.numpy(),
             field.observed.numpy(),
             np.array(voxel, np.float32),
@@ -183,10 +186,6 @@ class VolumeSampler:
             return [with_errors(view.depth, strength, rng) for view in seen]
         folder = found[int(rng.integers(len(found)))]
         return [_found(folder, view) for view in seen]
-
-
-def _holds(folder: Path, scene: str) -> bool:
-    return any((folder / scene).glob("*.exr")) if (folder / scene).is_dir() else False
 
 
 def _seen(frame: RgbdFrame, size: Size) -> _Seen:
