@@ -135,7 +135,7 @@ class VolumeSampler:
         chosen = choose_views(scene, min(max(views, config.truth), len(scene)), rng)
         known = [_seen(self.frames[scene.indices[number]], config.size) for number in chosen]
         seen = known[:views]
-        rough = self._rough(seen, rng)
+        rough = self._rough(seen, np.random.default_rng([seed, index, 1]))
         if rng.random() < config.masked:
             known, rough = _alone(known, rough, rng)
         voxel = float(rng.uniform(*config.voxel))
@@ -268,9 +268,7 @@ def _box_frame(
     return new_from_world
 
 
-def _nudged(
-    cam_from_world: NDArray[np.float64], strength: float, rng: Rng
-) -> NDArray[np.float64]:
+def _nudged(cam_from_world: NDArray[np.float64], strength: float, rng: Rng) -> NDArray[np.float64]:
     """A camera a little off its place."""
     wrong_from_cam = np.eye(4)
     turn = np.radians(ROTATION_DEG) * strength * rng.normal(size=3)

@@ -212,6 +212,9 @@ class VolumeObjective:
     """Which overlap masks say what depths are fused (both): the true ones, those predicted, or
     these cut at 1/2, as in use."""
 
+    trust: bool = True
+    """Whether depths count by their confidence, or overlap mask, in the fusion; else all alike."""
+
     def __post_init__(self) -> None:
         for name in ("depth", "overlap", "tsdf"):
             if not getattr(self, name) >= 0:

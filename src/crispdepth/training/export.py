@@ -23,8 +23,9 @@ def export_run(
     """Write the best weights of a run as a folder of weights (see `crispdepth.models.weights`).
 
     Of layered refinement, or of the multi-view network or volumetric fusion, which are stored in
-    half precision and have no gate. Its ``config.json`` says what was learned (``variant``, ``stage``), from what
-    (``sources``), how well (``held_out``, after ``step`` steps), and all settings (``training``).
+    half precision and have no gate. Its ``config.json`` says what was learned (``variant``,
+    ``stage``), from what (``sources``), how well (``held_out``, after ``step`` steps), and all
+    settings (``training``).
 
     Args:
         run: folder of a training that was evaluated at least once.

@@ -62,7 +62,7 @@ class VolumeLearner(VolumeNetwork):
                     K[index, view],
                     batch.cam_from_world[index, view],
                     depth[index, view],
-                    weight[index, view],
+                    weight[index, view] if self.objective.trust else None,
                 )
             volume = self.fusion.unify(accumulator)
             answers.append(self.fusion.predictions(volume))
