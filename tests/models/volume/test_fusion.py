@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_fresh_residual_network_returns_the_fused_signed_distance() -> None:
     assert torch.equal(made.regress(made.unify(accumulator)), fused)
 
 
-def accumulated(made: FusionNetwork, given: list[tuple[Tensor, ...]]) -> Accumulator:
+def accumulated(made: FusionNetwork, given: Sequence[tuple[Tensor, ...]]) -> Accumulator:
     accumulator = made.accumulator(GRID, CPU)
     for view in given:
         accumulator.add(*view)
@@ -129,7 +130,7 @@ def test_votes_are_the_share_of_views() -> None:
     values = {}
     for embedding in ("count", "visible"):
         channel = accumulated(network(embedding=embedding), given).depth_channel()
-        values[embedding] = channel.unique().tolist()
+        values[embedding] = torch.unique(channel).tolist()
     assert values == {"count": [0, 0.5], "visible": [0, 0.5]}
     # A view that looks away is one more of all, but not of those that see a voxel.
     away = torch.diag(torch.tensor([-1.0, 1, -1, 1]))
@@ -282,7 +283,7 @@ def test_gradients_reach_features_weights_and_depths(
         leaf = (features, depth, torch.full(SIZE, 0.7))
         leaves.append(tuple(each.requires_grad_() for each in leaf))
         accumulator.add(leaf[0], intrinsics, place, leaf[1], leaf[2])
-    made.regress(made.unify(accumulator)).square().sum().backward()
+    torch.autograd.backward(made.regress(made.unify(accumulator)).square().sum())
     for features, depth, weight in leaves:
         assert features.grad is not None
         assert weight.grad is not None
@@ -304,7 +305,7 @@ def test_a_correction_that_has_overshot_comes_back() -> None:
     volume = torch.ones(5, 8, 8, 8)
     answer = made.regress(volume)
     assert (answer == 1).all()
-    answer.sum().backward()
+    torch.autograd.backward(answer.sum())
     assert (made.heads[-1][-1].bias.grad > 0).all()  # type: ignore[index]
 
 

@@ -68,7 +68,7 @@ def test_it_is_stereo_of_each_view_with_its_neighbours_and_then_fusion() -> None
 def test_distances_teach_both_stages(embedding: Embedding) -> None:
     made = network(embedding)
     tsdf, _ = made(*scene(), GRID, NEIGHBOURS, mask_source="predicted")
-    tsdf[-1].square().sum().backward()
+    torch.autograd.backward(tsdf[-1].square().sum())
     for part in (
         made.stereo.features,
         made.stereo.depth_head,
