@@ -62,7 +62,9 @@ def made(config: StereoConfig = SMALL) -> StereoNetwork:
     with torch.no_grad():
         network(**views(3))
         for head in (network.depth_head, network.overlap_head):
-            head[1].weight *= 3
+            last = head[-1]
+            assert isinstance(last, nn.Conv3d)
+            last.weight *= 3
     return network.eval()
 
 
@@ -170,7 +172,7 @@ def test_overlap_is_a_half_of_nothing_and_follows_the_surest_plane_alone() -> No
     logits = torch.randn(2, 2, 5, 3, 4, requires_grad=True)
     found = overlap_mask(logits)
     torch.testing.assert_close(found, logits.softmax(dim=1)[:, 1].amax(dim=1))
-    found.sum().backward()
+    torch.autograd.backward(found.sum())
     assert logits.grad is not None
     surest = logits.softmax(dim=1)[:, 1].argmax(dim=1, keepdim=True)
     at = logits.grad.abs().sum(dim=1)
@@ -233,8 +235,8 @@ def test_each_view_of_a_call_has_the_answer_of_a_call_of_its_own() -> None:
     for view in range(3):
         order = [view, *(other for other in range(3) if other != view)]
         alone = network(**chosen(scene, order), references=1)
-        parts = (part[:, view : view + 1] for part in every[:3])
-        assert_same(alone, StereoPrediction(*parts, every.features[:, order]))
+        depth, overlap, logits = (part[:, view : view + 1] for part in every[:3])
+        assert_same(alone, StereoPrediction(depth, overlap, logits, every.features[:, order]))
 
 
 @torch.no_grad()
@@ -267,7 +269,7 @@ def test_every_weight_has_a_finite_gradient_of_depth_and_overlap() -> None:
     torch.manual_seed(0)
     network = StereoNetwork(SMALL)
     found = network(**views(3))
-    (found.depth.mean() + found.overlap.mean()).backward()
+    torch.autograd.backward(found.depth.mean() + found.overlap.mean())
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -278,7 +280,7 @@ def test_a_neighbour_that_sees_nothing_leaves_finite_values_and_gradients() -> N
     network, scene = made(), views(2)
     scene["cam_from_world"][:, 1, 2, 3] = -100.0
     found = network(**scene)
-    found.depth.mean().backward()
+    torch.autograd.backward(found.depth.mean())
     assert found.depth.isfinite().all()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
