@@ -3,10 +3,10 @@
     python benchmarks/volume_stereo.py RUN --data rooms.pack [--samples 32] [--views 3]
 
 ``RUN`` is a training by `crispdepth train volume`; of each pack the last scenes are measured, a
-twentieth of its frames (``--held-out``), which the training holds out too. Both expectations are of the same logits.
-Writes volume_stereo.md: AbsRel, its median, RMSE and the share within 25 % (delta 1) of the pixels
-that truly overlap, of those the network says do, and of all; how many these are; how well the
-overlap mask is found; process time.
+twentieth of its frames (``--held-out``), which the training holds out too. Both expectations are
+of the same logits. Writes volume_stereo.md: AbsRel, its median, RMSE and the share within 25 %
+(delta 1) of the pixels that truly overlap, of those the network says do, and of all; how many these
+are; how well the overlap mask is found; process time.
 """
 
 import json

@@ -1,5 +1,6 @@
 """Stage 1: planes, warps, expectations, overlap masks, and what the order of views may not do."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.volume import stereo
 from crispdepth.models.volume.config import StereoConfig
 from crispdepth.models.volume.features import FeatureExtractor
 from crispdepth.models.volume.stereo import (
@@ -19,6 +21,7 @@ from crispdepth.models.volume.stereo import (
     plane_depths,
 )
 from crispdepth.ops.cost_volume import pixel_transfer, project, warp
+from crispdepth.ops.plane_sweep import Projection
 
 SMALL = StereoConfig(
     channels=4, pyramid=(4, 6, 8), blocks=(1, 1, 1, 1), planes=12, width=4, hourglasses=1
@@ -223,6 +226,24 @@ def test_the_order_of_neighbours_does_not_matter_nor_that_each_comes_twice() -> 
         assert_same(other, found._replace(features=found.features[:, order]))
     other = network(**chosen(scene, [0, 1]), references=1)
     assert (other.depth - found.depth).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_without_gradients_one_warped_neighbour_exists_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_before: list[weakref.ref[Tensor]] = []
+
+    def watched(images: Tensor, where: Projection) -> Tensor:
+        assert not any(each() is not None for each in made_before)
+        warped = warp(images, where)
+        made_before.append(weakref.ref(warped))
+        return warped
+
+    network = made()
+    monkeypatch.setattr(stereo, "warp", watched)
+    network(**views(4), references=2)
+    assert len(made_before) == 3
 
 
 @torch.no_grad()
