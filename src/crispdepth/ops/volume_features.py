@@ -5,6 +5,7 @@ features, depths and weights carry gradients. Memory is that of one view.
 """
 
 from collections.abc import Callable
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +35,9 @@ class Taps(NamedTuple):
     weight: Tensor  # (n, T), sums to 1
 
 
-def in_sight(grid: VoxelGrid, K: Tensor, cam_from_world: Tensor, size: Size) -> Sight:
+def in_sight(
+    grid: VoxelGrid, K: Tensor, cam_from_world: Tensor, size: Size, far: float = math.inf
+) -> Sight:
     """The voxels that a view sees, whatever stands before them.
 
     Args:
@@ -42,6 +45,7 @@ def in_sight(grid: VoxelGrid, K: Tensor, cam_from_world: Tensor, size: Size) -> 
         K: (3, 3), pixels.
         cam_from_world: (4, 4).
         size: (h, w) of the image.
+        far: z-depth up to which it sees.
     """
     # In double precision, because a room may lie far from the origin of its world.
     pixel_from_world = K.detach().double() @ cam_from_world.detach().double()[:3]
@@ -54,7 +58,7 @@ def in_sight(grid: VoxelGrid, K: Tensor, cam_from_world: Tensor, size: Size) -> 
     steps = (z - z[0]).float()
     u, v, z = (columns[..., None, row] + steps[:, row] for row in range(3))
     height, width = size
-    seen = (z > 1e-6) & (u >= 0) & (v >= 0) & (u < z * width) & (v < z * height)
+    seen = (z > 1e-6) & (z <= far) & (u >= 0) & (v >= 0) & (u < z * width) & (v < z * height)
     voxels = seen.flatten().nonzero()[:, 0]
     u, v, z = (part.flatten()[voxels] for part in (u, v, z))
     return Sight(voxels, u / z, v / z, z)

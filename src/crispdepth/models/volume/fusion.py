@@ -4,6 +4,7 @@ Views are added one after the other to an `Accumulator`, whose memory does not d
 number; a `FusionNetwork` reads it. One scene is one volume: nothing here has a batch of views.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -41,6 +42,7 @@ class Accumulator:
             not turn, or have turned already.
         counts: (X, Y, Z) views whose features are in the sums.
         seen: (X, Y, Z) views that have the voxel in their frames.
+        settled: (C, X, Y, Z) what `FusionNetwork.settle` has made of sums; None: nothing yet.
         views: how many were added.
     """
 
@@ -73,6 +75,7 @@ class Accumulator:
         self.truncate, self.truncation = truncate, truncation
         self.device = device
         self.sums: dict[int, Tensor] = {}
+        self.settled: Tensor | None = None
         self.seen = torch.zeros(grid.shape, device=device)
         # The same tensor where every view that has a voxel in its frame also says something.
         self.counts = self.seen if truncate == 0 else torch.zeros_like(self.seen)
@@ -87,6 +90,8 @@ class Accumulator:
         cam_from_world: Tensor,
         depth: Tensor | None = None,
         weight: Tensor | None = None,
+        *,
+        far: float = math.inf,
     ) -> None:
         """Add a view.
 
@@ -97,13 +102,14 @@ class Accumulator:
             depth: (h, w) in the unit of the scene, 0 = none; None: the view has no depth.
             weight: (h, w) in [0, 1], how much each pixel's depth counts: 0 beside masks' edges
                 and on what is not the object. None: ones.
+            far: z-depth beyond which the view says nothing.
 
         Raises:
             ValueError: shapes do not fit.
         """
         self._check(features, depth, weight)
         size = features.shape[1], features.shape[2]
-        sight = in_sight(self.grid, K, cam_from_world, size)
+        sight = in_sight(self.grid, K, cam_from_world, size, far)
         self.views += 1
         self.seen.view(-1)[sight.voxels] += 1
         surface = None
@@ -229,21 +235,34 @@ class FusionNetwork(nn.Module):
             truncation=config.truncation,
         )
 
+    def settle(self, accumulator: Accumulator) -> None:
+        """Filter the sums of rotations, of which only their sum is kept: less memory, same answer.
+
+        Worth it where views come in the order of their rotations.
+        """
+        if self.config.rotation == "octahedral" and accumulator.sums:
+            total = self._total(accumulator)
+            accumulator.sums, accumulator.settled = {}, total
+
+    def _total(self, accumulator: Accumulator) -> Tensor:
+        """The sum over views of their filtered features (C, X, Y, Z)."""
+        shape, settled = accumulator.grid.shape, accumulator.settled
+        sums = {each: as_volume(rows, shape) for each, rows in accumulator.sums.items()}
+        if not sums:
+            none = accumulator.counts.new_zeros(self.channels, *shape)
+            return none if settled is None else settled
+        if self.config.rotation == "octahedral":
+            total = binned_conv(sums, self.posed.weight)
+            return total if settled is None else total + settled
+        if self.config.rotation == "none":
+            total = self.posed(sums[0][None])[0]
+            return total
+        return sums[0]
+
     def unify(self, accumulator: Accumulator) -> Tensor:
         """The unified volume (C + 1, X, Y, Z); the channel of depth, if any, is the last."""
-        shape = accumulator.grid.shape
-        sums = {each: as_volume(rows, shape) for each, rows in accumulator.sums.items()}
         counts = accumulator.counts
-        if not sums:
-            mean = counts.new_zeros(self.channels, *shape)
-        else:
-            if self.config.rotation == "octahedral":
-                total = binned_conv(sums, self.posed.weight)
-            elif self.config.rotation == "none":
-                total = self.posed(sums[0][None])[0]
-            else:
-                total = sums[0]
-            mean = total * ((counts > 0) / counts.clamp_min(1))
+        mean = self._total(accumulator) * ((counts > 0) / counts.clamp_min(1))
         features: Tensor = self.posed_norm(mean[None])[0].relu()
         if self.config.embedding == "none":
             return features
