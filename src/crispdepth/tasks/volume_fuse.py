@@ -148,8 +148,9 @@ def regress(
 ) -> None:
     """The second pass, over the tiles: the network's distances take the place of the depths'.
 
-    What no depth says anything about stays unknown. Tiles that are in ``kept`` are not computed
-    again.
+    Theirs stay at the borders of what is seen, where the smaller maps of the network say nothing,
+    and what no depth says anything about stays unknown. Tiles that are in ``kept`` are not
+    computed again.
 
     Args:
         volume: of `gather`; it is changed.
@@ -173,8 +174,7 @@ def regress(
             strict=True,
         ):
             slots, data = volume.store.slots(keys), volume.store.data
-            data["tsdf"][slots] = new
-            data["weight"][slots] = data["weight"][slots] * seen
+            data["tsdf"][slots] = torch.where(seen, new, data["tsdf"][slots])
         on_tile()
 
 
@@ -190,7 +190,7 @@ def _answer(
     kept: Kept,
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
-    """Distance and whether it is known at the voxels of a tile's blocks, (n, VOXELS) each."""
+    """Distance and whether the network has evidence of it at the voxels of a tile's blocks, (n, VOXELS) each."""
     accumulator = fusion.accumulator(tile.grid, device)
     seeing = [each for each in sightings if may_see(each.camera, tile.grid, each.far, margin=1.0)]
     # Views of one rotation after the other: their sums become one before the next are begun.
