@@ -133,8 +133,17 @@ def binned_conv(sums: Mapping[int, Tensor], weight: Tensor) -> Tensor:
     return total
 
 
+def batch_of_one(volume: Tensor) -> Tensor:
+    """A volume (C, X, Y, Z) as (1, C, X, Y, Z), which keeps channels last where they are.
+
+    ``volume[None]`` would give the batch a stride that convolutions do not take for channels
+    last, and they would copy the volume.
+    """
+    return volume.movedim(0, -1)[None].movedim(-1, 1)
+
+
 def _conv(volume: Tensor, weight: Tensor) -> Tensor:
-    return F.conv3d(volume[None], weight, padding=1)[0]
+    return F.conv3d(batch_of_one(volume), weight, padding=1)[0]
 
 
 def _lattice() -> Tensor:

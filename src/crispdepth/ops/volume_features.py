@@ -4,6 +4,7 @@ Voxels are counted as a flat index of the grid's [x, y, z]. Poses and intrinsics
 features, depths and weights carry gradients. Memory is that of one view.
 """
 
+import math
 from collections.abc import Callable
 import math
 from typing import Any, Literal, NamedTuple

@@ -66,7 +66,8 @@ def test_a_cell_depends_on_those_within_the_radius_alone() -> None:
 def test_a_tile_with_a_halo_is_the_same_as_in_the_whole() -> None:
     torch.manual_seed(0)
     hourglass = used(Hourglass3d(4))
-    whole = torch.randn(1, 4, 6, 6, 72)
-    halo = -(-RADIUS // STRIDE) * STRIDE  # tiles begin at multiples of the stride
+    whole = torch.randn(1, 4, 4, 4, 72)
+    halo = RADIUS  # a multiple of the stride, as are the first cells of tiles
+    assert halo % STRIDE == 0
     tile = hourglass(whole[..., 32 - halo : 44 + halo])[..., halo:-halo]
     torch.testing.assert_close(tile, hourglass(whole)[..., 32:44], atol=1e-6, rtol=1e-5)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crispdepth.geometry.voxel_grid import Index, VoxelGrid
 from crispdepth.models.volume.config import Embedding, FusionConfig, Sampling
 from crispdepth.models.volume.layers3d import STRIDE, ConvBnReLU3d, Hourglass3d
-from crispdepth.ops.posed_conv import binned_conv, nearest_octahedral, posed_conv
+from crispdepth.ops.posed_conv import batch_of_one, binned_conv, nearest_octahedral, posed_conv
 from crispdepth.ops.volume_features import (
     backproject,
     depth_in_sight,
@@ -255,7 +256,7 @@ class FusionNetwork(nn.Module):
             total = binned_conv(sums, self.posed.weight)
             return total if settled is None else total + settled
         if self.config.rotation == "none":
-            total = self.posed(sums[0][None])[0]
+            total = self.posed(batch_of_one(sums[0]))[0]
             return total
         return sums[0]
 
@@ -263,10 +264,11 @@ class FusionNetwork(nn.Module):
         """The unified volume (C + 1, X, Y, Z); the channel of depth, if any, is the last."""
         counts = accumulator.counts
         mean = self._total(accumulator) * ((counts > 0) / counts.clamp_min(1))
-        features: Tensor = self.posed_norm(mean[None])[0].relu()
+        features: Tensor = F.relu(self.posed_norm(batch_of_one(mean))[0])
         if self.config.embedding == "none":
             return features
-        return torch.cat((features, accumulator.depth_channel()[None]))
+        parts = features.movedim(0, -1), accumulator.depth_channel()[..., None]
+        return torch.cat(parts, dim=-1).movedim(-1, 0)
 
     def regress(self, volume: Tensor) -> Tensor:
         """Signed distances in [-1, 1] truncations, + in front of surfaces.
@@ -286,7 +288,7 @@ class FusionNetwork(nn.Module):
 
     def _regress(self, volume: Tensor, heads: nn.ModuleList) -> tuple[Tensor, ...]:
         single = volume.ndim == 4
-        batch = volume[None] if single else volume
+        batch = batch_of_one(volume) if single else volume
         # The layout in which convolutions of few channels are twice as fast on CPUs.
         layer = self.enter(batch.contiguous(memory_format=torch.channels_last_3d))
         answers = []
