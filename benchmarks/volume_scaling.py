@@ -158,7 +158,7 @@ def work(case: Case) -> None:
             places = unpack(volume.store.keys) * EDGE
             low, high = places.amin(0).tolist(), (places.amax(0) + EDGE).tolist()
             sides = (end - first for first, end in zip(low, high, strict=True))
-            grid = VoxelGrid(case.voxel, tuple(low), tuple(sides))  # type: ignore[arg-type]
+            grid = VoxelGrid(case.voxel, tuple(low), tuple(sides))
             halo = -(-network.fusion.halo // EDGE) * EDGE
             tiles = [Tile(volume.store.keys, grid.grown(halo))]
         regress(volume, sightings, tiles, network, kept)

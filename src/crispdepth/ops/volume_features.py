@@ -6,7 +6,6 @@ features, depths and weights carry gradients. Memory is that of one view.
 
 import math
 from collections.abc import Callable
-import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np

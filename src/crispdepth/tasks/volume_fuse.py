@@ -190,7 +190,7 @@ def _answer(
     kept: Kept,
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
-    """Distance and whether the network has evidence of it at the voxels of a tile's blocks, (n, VOXELS) each."""
+    """Distance at the voxels of a tile's blocks, and where it has evidence, (n, VOXELS) each."""
     accumulator = fusion.accumulator(tile.grid, device)
     seeing = [each for each in sightings if may_see(each.camera, tile.grid, each.far, margin=1.0)]
     # Views of one rotation after the other: their sums become one before the next are begun.
@@ -240,7 +240,7 @@ def _features(
     """(C, h, w) of the photo."""
     full = 255 if view.image.dtype == np.uint8 else 65535
     height, width = (CELL * side for side in camera.size)
-    photo = view.image.astype(np.float32) / np.float32(full)
+    photo: NDArray[Any] = view.image.astype(np.float32) / np.float32(full)
     if photo.shape[:2] != (height, width):
         photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     images = torch.from_numpy(photo).permute(2, 0, 1)[None].to(device)
