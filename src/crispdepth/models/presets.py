@@ -62,7 +62,7 @@ VOLUME = {
         StereoConfig(
             channels=16, pyramid=(16, 24, 32), blocks=(1, 2, 1, 1), width=8, hourglasses=1
         ),
-        FusionConfig(width=16, hourglasses=1, embedding="tsdf", residual=True),
+        FusionConfig(width=16, hourglasses=1, embedding="tsdf", evidence=True, residual=True),
     ),
 }
 

@@ -67,6 +67,10 @@ class FusionConfig:
     it (visible), the same with trilinear weights (splat), or the depths' fused signed distance
     (tsdf)."""
 
+    evidence: bool = False
+    """A second channel of depth: how much evidence the fused signed distance has, so that what one
+    unsure view says can be told from what all agree on; needs the embedding tsdf."""
+
     residual: bool = False
     """The network corrects the depths' fused signed distance, from which it starts; needs the
     embedding tsdf."""
@@ -84,11 +88,12 @@ class FusionConfig:
     """The loss is of ``sign(x) log(1 + |x|)``."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError: there is nothing to correct."""
-        if self.residual and self.embedding != "tsdf":
-            raise ValueError(
-                f"residual corrects the embedding tsdf, got the embedding {self.embedding}."
-            )
+        """Raises ValueError: there is nothing to correct, or no evidence."""
+        for name in ("residual", "evidence"):
+            if getattr(self, name) and self.embedding != "tsdf":
+                raise ValueError(
+                    f"{name} is of the embedding tsdf, got the embedding {self.embedding}."
+                )
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,13 @@ class Accumulator:
             return torch.where(known, votes / torch.where(known, heard, 1), -1)
         return votes / self.seen.clamp_min(1)
 
+    def evidence(self) -> Tensor:
+        """The weights of all that signed distances were told, summed, (X, Y, Z)."""
+        return self._heard.view(self.grid.shape)
+
     def observed(self) -> Tensor:
         """Where signed distances have evidence, bool (X, Y, Z)."""
-        return (self._heard > 0).view(self.grid.shape)
+        return self.evidence() > 0
 
     def _vote(
         self, depth: Tensor, weight: Tensor | None, K: Tensor, cam_from_world: Tensor
@@ -202,7 +206,7 @@ class FusionNetwork(nn.Module):
         width = config.width
         self.posed = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
         self.posed_norm = nn.BatchNorm3d(channels)
-        inputs = channels + (config.embedding != "none")
+        inputs = channels + (config.embedding != "none") + config.evidence
         self.enter = nn.Sequential(ConvBnReLU3d(inputs, width), ConvBnReLU3d(width, width))
         self.hourglasses = nn.ModuleList(Hourglass3d(width) for _ in range(config.hourglasses))
         self.heads = nn.ModuleList(
@@ -261,13 +265,19 @@ class FusionNetwork(nn.Module):
         return sums[0]
 
     def unify(self, accumulator: Accumulator) -> Tensor:
-        """The unified volume (C + 1, X, Y, Z); the channel of depth, if any, is the last."""
+        """The unified volume (C + 1, X, Y, Z); the channel of depth, if any, is the last.
+
+        That of its evidence e, if asked for, is ``e / (1 + e)`` and comes before it.
+        """
         counts = accumulator.counts
         mean = self._total(accumulator) * ((counts > 0) / counts.clamp_min(1))
         features: Tensor = F.relu(self.posed_norm(batch_of_one(mean))[0])
         if self.config.embedding == "none":
             return features
-        parts = features.movedim(0, -1), accumulator.depth_channel()[..., None]
+        parts = [features.movedim(0, -1), accumulator.depth_channel()[..., None]]
+        if self.config.evidence:
+            evidence = accumulator.evidence()
+            parts.insert(1, (evidence / (1 + evidence))[..., None])
         return torch.cat(parts, dim=-1).movedim(-1, 0)
 
     def regress(self, volume: Tensor) -> Tensor:
