@@ -79,7 +79,7 @@ def fused(
 
 def gigabytes(made: VolumeNetwork, side: int) -> float:
     """The memory with which tiles have no more voxels than a cube of that side."""
-    return 2 * voxel_bytes(made.fusion) * side**3 / 1e9
+    return 4 / 3 * voxel_bytes(made.fusion) * (side**3 + 1) / 1e9
 
 
 @pytest.mark.parametrize(
