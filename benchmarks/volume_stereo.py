@@ -118,7 +118,9 @@ def main(options: Options) -> None:
 def load(run: Path) -> StereoNetwork:
     """The stereo network of a run with its best weights."""
     settings: dict[str, Any] = json.loads((run / CONFIG).read_text("utf-8"))["network"]["stereo"]
-    numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    numbers: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
     network = StereoNetwork(StereoConfig(**numbers))
     prefix = "stereo."
     weights = {

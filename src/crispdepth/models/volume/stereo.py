@@ -79,7 +79,7 @@ class StereoNetwork(nn.Module):
             ValueError: the sides are no multiples, or there are less than two views.
         """
         (batch, views), (height, width) = images.shape[:2], images.shape[-2:]
-        features = self.features(images.flatten(0, 1)).unflatten(0, (batch, views))
+        features = torch.unflatten(self.features(images.flatten(0, 1)), 0, (batch, views))
         size = height // STRIDE, width // STRIDE
         K = resized_intrinsics(K, (height, width), size)
         return self.match(features, K, cam_from_world, references)
@@ -114,12 +114,15 @@ class StereoNetwork(nn.Module):
         volume = self.hourglasses(F.relu(mean + self.correct(mean)))
         logits = self.depth_head(volume)[:, 0].float()
         depths = self.depths(logits)
-        found = (
-            expected_depth(logits, depths, self.config.expect),
-            overlap_mask(self.overlap_head(volume).float()),
-            logits,
+        depth, overlap, logits = (
+            torch.unflatten(part, 0, (batch, count))
+            for part in (
+                expected_depth(logits, depths, self.config.expect),
+                overlap_mask(self.overlap_head(volume).float()),
+                logits,
+            )
         )
-        return StereoPrediction(*(part.unflatten(0, (batch, count)) for part in found), features)
+        return StereoPrediction(depth, overlap, logits, features)
 
     def depths(self, like: Tensor) -> Tensor:
         """Depths swept, (D,), far to near, with kind and device of ``like``."""
@@ -177,7 +180,7 @@ class PairConvolution(nn.Module):
         """
         kernel = self.whole.weight.chunk(2, dim=1)[0]  # (width, C, 3, 3, 3)
         flat = torch.cat((kernel[:, :, 1:].sum(2), kernel.sum(2), kernel[:, :, :2].sum(2)))
-        sums = F.conv2d(features, flat, padding=1).unflatten(1, (3, -1))
+        sums = torch.unflatten(F.conv2d(features, flat, padding=1), 1, (3, -1))
         return sums.transpose(1, 2)
 
     def forward(self, reference: Tensor, warped: Tensor) -> Tensor:
