@@ -16,50 +16,40 @@ exact depths of rendered rooms, and of 7-Scenes the fused depths of the Kinect.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
 
-from crispdepth.data.datasets.registry import open_dataset
-from crispdepth.data.posed_scenes import posed_scenes
 from crispdepth.data.split import hold_out, open_frames
 from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.evaluation.mesh import (
     atlas_score,
-    thin_points,
     transformerfusion_score,
     tsdf_l1,
 )
-from crispdepth.geometry.backproject import pixel_rays
 from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.io.atomic import write_text
-from crispdepth.io.view_depths import read_view_depth
 from crispdepth.models.presets import VOLUME
 from crispdepth.models.volume.config import VolumeNetworkConfig
 from crispdepth.models.volume.network import VolumeNetwork
-from crispdepth.models.weights import load_multiview
-from crispdepth.ops.atlas_tsdf import AtlasTsdf, atlas_tsdf, field_mesh, scene_grid
+from crispdepth.ops.atlas_tsdf import field_mesh
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.rasterise import rasterise
-from crispdepth.ops.resample import shrink, shrink_depth
+from crispdepth.ops.resample import shrink_depth
 from crispdepth.tasks.fuse import FuseConfig, integrate_view, start_volume
-from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, VolumeObjective
 from crispdepth.training.fit import BEST, CONFIG
-from crispdepth.training.rough_depths import cache_depths
 from crispdepth.training.volume import VolumeTraining, train
-from crispdepth.types import Camera, DepthMap, Float32Map, Mesh, View, ViewDepth
+from crispdepth.types import Mesh
+from volume_places import SIZE, VOXEL, Place, Shot, arrays, camera_of, places, spoils, true_field
 
-VOXEL, SIZE = 0.04, (240, 320)
-FARTHEST = 6.0  # m; what is farther is not measured
 TABLES = {
     "Classical, one stage, two stages": ("classical", "one stage, no depth", "two stages"),
     "Kernels that turn with the cameras": (
@@ -83,8 +73,6 @@ TABLES = {
 }
 FIGURES_2D = ("AbsRel", "AbsDiff", "SqRel", "RMSE", "complete")
 FIGURES_3D = ("L1", "L1 near", "Acc", "Comp", "F", "TF Acc", "TF Comp", "TF F")
-
-Cameras = Sequence[Camera]
 
 
 class Variant(NamedTuple):
@@ -180,30 +168,11 @@ class MeasureOptions:
     """Where volume.md and volume.json go."""
 
 
-class Shot(NamedTuple):
-    """A view at `SIZE`: what is fused, and the truth."""
-
-    view: View
-    rough: ViewDepth
-    true: Float32Map
-
-
 class Fused(NamedTuple):
     """A dense field."""
 
     tsdf: NDArray[np.float32]
     known: NDArray[np.bool_]
-
-
-class Place(NamedTuple):
-    """A scene and its truth."""
-
-    group: str
-    name: str
-    shots: list[Shot]
-    grid: VoxelGrid
-    truth: AtlasTsdf
-    target: Mesh
 
 
 Method = Callable[[Sequence[Shot], VoxelGrid], Fused]
@@ -258,7 +227,13 @@ def measure_all(options: MeasureOptions) -> None:
         if wanted and (run / BEST).is_file():
             methods[name] = learned(run, variant)
     rows: list[dict[str, Any]] = []
-    for place in places(options):
+    for place in places(
+        options.data,
+        options.held_out,
+        options.work,
+        consistent=options.consistent,
+        every=options.every,
+    ):
         for name, method in methods.items():
             row = {"group": place.group, "scene": place.name, "method": name, "spoilt": "nothing"}
             rows.append(row | scored(place, method, place.shots))
@@ -273,66 +248,6 @@ def measure_all(options: MeasureOptions) -> None:
     write_text(options.out / "volume.json", json.dumps(rows, indent=1) + "\n")
     write_text(options.out / "volume.md", tables(rows))
     print(tables(rows))
-
-
-def places(options: MeasureOptions) -> Iterator[Place]:
-    """All scenes, one in memory at a time."""
-    network = load_multiview()
-    for group, kind, root, every in (
-        ("held-out rooms", "rendered", options.held_out, 1),
-        ("rooms", "rendered", options.data and options.data / "rooms", 1),
-        ("7-Scenes", "sevenscenes", options.data and options.data / "sevenscenes", options.every),
-    ):
-        if root is None or not root.is_dir():
-            continue
-        frames = open_dataset(kind, root)[::every]
-        for posed in posed_scenes(frames):
-            folder = options.work / f"depths-{options.consistent}" / group
-            config = MultiviewConfig(quality="preview", consistent=options.consistent)
-            cache_depths([posed], frames, folder, config, network)
-            shots = []
-            for index in posed.indices:
-                frame = frames[index]
-                camera = frame.depth.camera
-                assert camera is not None
-                true = nearest(frame.depth.values)
-                true[true > FARTHEST] = 0
-                found = read_view_depth(folder, frame.name)
-                rough = ViewDepth(
-                    DepthMap(nearest(found.depth.values), "depth", "m"), nearest(found.confidence)
-                )
-                view = View(shrink(frame.image, SIZE), frame.name, camera.resized(SIZE))
-                shots.append(Shot(view, rough, true))
-            yield place_of(group, posed.name, shots, exact=kind == "rendered")
-
-
-def nearest(values: Float32Map) -> Float32Map:
-    return np.array(cv2.resize(values, SIZE[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
-
-
-def place_of(group: str, name: str, shots: list[Shot], *, exact: bool) -> Place:
-    cameras = [camera_of(shot) for shot in shots]
-    depths = [shot.true for shot in shots]
-    grid = scene_grid(depths, cameras, VOXEL, margin=0.2).divisible(4)
-    truth = true_field(depths, cameras, grid)
-    if not exact:
-        return Place(group, name, shots, grid, truth, mesh_of(Fused(*arrays(truth)), grid))
-    points = []
-    for depth, camera in zip(depths, cameras, strict=True):
-        pose = camera.cam_from_world
-        seen = (pixel_rays(camera) * depth[..., None])[depth > 0]
-        points.append((seen - pose[:3, 3]) @ pose[:3, :3])
-    target = thin_points(np.concatenate(points), 0.01).astype(np.float32)
-    return Place(group, name, shots, grid, truth, Mesh(target, np.zeros((0, 3), np.int32)))
-
-
-def arrays(parts: Sequence[torch.Tensor]) -> list[NDArray[Any]]:
-    return [part.numpy() for part in parts]
-
-
-def camera_of(shot: Shot) -> Camera:
-    assert shot.view.camera is not None
-    return shot.view.camera
 
 
 def mesh_of(fused: Fused, grid: VoxelGrid) -> Mesh:
@@ -359,16 +274,6 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
     depths = [np.where(shot.rough.confidence > 0, shot.rough.depth.values, 0) for shot in shots]
     beyond = true_field(depths, [camera_of(shot) for shot in shots], grid).tsdf.numpy()
     return Fused(np.where(known, tsdf, beyond), known)
-
-
-def true_field(depths: Sequence[Float32Map], cameras: Cameras, grid: VoxelGrid) -> AtlasTsdf:
-    """The distances that depth maps tell, by the scheme of the ground truth."""
-    return atlas_tsdf(
-        torch.from_numpy(np.stack(depths)),
-        torch.from_numpy(np.stack([camera.K for camera in cameras])),
-        torch.from_numpy(np.stack([camera.cam_from_world for camera in cameras])),
-        grid,
-    )
 
 
 def learned(run: Path, variant: Variant) -> Method:
@@ -432,53 +337,6 @@ def scored(place: Place, method: Method, shots: Sequence[Shot]) -> dict[str, flo
         result[f"{prefix}Acc"], result[f"{prefix}Comp"] = score.accuracy, score.completeness
         result[f"{prefix}F"] = score.f_score
     return result | {"CPU s": seconds}
-
-
-def spoils(shots: list[Shot]) -> Iterator[tuple[str, list[Shot]]]:
-    """The same views, their depths or poses worse, or fewer."""
-    for percent in (1, 2, 4):
-        yield (
-            f"depth noise {percent} %",
-            [spoilt(shot, i, percent / 100) for i, shot in number(shots)],
-        )
-    for percent in (5, 10, 20):
-        yield (
-            f"outliers {percent} %",
-            [spoilt(shot, i, outliers=percent / 100) for i, shot in number(shots)],
-        )
-    for share in (0.25, 0.5, 1.0):
-        yield (
-            f"poses {5 * share:g} deg, {2 * share:g} cm",
-            [moved(shot, i, 5 * share, 0.02 * share) for i, shot in number(shots)],
-        )
-    yield "half the views", shots[::2]
-
-
-def number(shots: list[Shot]) -> Iterator[tuple[int, Shot]]:
-    return iter(enumerate(shots))
-
-
-def spoilt(shot: Shot, index: int, noise: float = 0, outliers: float = 0) -> Shot:
-    """Relative noise of every pixel, and pixels with any depth between 0.5 m and the farthest."""
-    rng = np.random.default_rng(index)
-    depth = shot.rough.depth.values
-    values = depth * (1 + noise * rng.standard_normal(depth.shape)).clip(0.5, 1.5)
-    wrong = rng.random(depth.shape) < outliers
-    values = np.where(wrong & (depth > 0), rng.uniform(0.5, FARTHEST, depth.shape), values)
-    rough = ViewDepth(DepthMap(values.astype(np.float32), "depth", "m"), shot.rough.confidence)
-    return shot._replace(rough=rough)
-
-
-def moved(shot: Shot, index: int, degrees: float, metres: float) -> Shot:
-    """Turned about a random axis by that angle, and shifted by that length."""
-    rng = np.random.default_rng(index)
-    axis, way = (part / np.linalg.norm(part) for part in rng.normal(size=(2, 3)))
-    wrong = np.eye(4)
-    wrong[:3, :3] = cv2.Rodrigues(np.radians(degrees) * axis)[0]
-    wrong[:3, 3] = metres * way
-    camera = camera_of(shot)
-    camera = replace(camera, cam_from_world=wrong @ camera.cam_from_world)
-    return shot._replace(view=replace(shot.view, camera=camera))
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from crispdepth.types import Camera
 from tests.wall_and_ball import FULL, SIZE, WALL, camera, see
 
 
-def scene(places: list[float]) -> tuple[Tensor, Tensor, Tensor]:
+def scene(places: list[float]) -> list[Tensor]:
     """Depth, K and poses of the wall and the ball from places along x."""
     found = []
     for x in places:
@@ -18,9 +18,8 @@ def scene(places: list[float]) -> tuple[Tensor, Tensor, Tensor]:
         depth = see(seen_by, "view").depth
         assert depth is not None
         found.append((depth.values, seen_by.K, seen_by.cam_from_world))
-    return tuple(
-        torch.from_numpy(np.stack(part)).float()[None] for part in zip(*found, strict=True)
-    )  # type: ignore[return-value]
+    parts = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
+    return [part.float()[None] for part in parts]
 
 
 def test_views_in_one_place_overlap_wherever_depth_is_known() -> None:
@@ -60,12 +59,14 @@ def test_another_surface_within_five_percent_is_the_same_and_beyond_is_not() -> 
 
 
 def test_all_neighbours_show_less_than_any_of_them() -> None:
-    parts = scene([0.0, -0.3, 0.3])
-    some, every = (overlap_truth(*parts, references=1, agree=each) for each in ("any", "all"))  # type: ignore[arg-type]
+    depth, K, poses = scene([0.0, -0.3, 0.3])
+    some = overlap_truth(depth, K, poses, references=1)
+    every = overlap_truth(depth, K, poses, references=1, agree="all")
     assert (some >= every).all()
     assert some.sum() > every.sum() > 0
     left, right = (
-        overlap_truth(*(part[:, [0, other]] for part in parts), references=1) for other in (1, 2)
+        overlap_truth(depth[:, pair], K[:, pair], poses[:, pair], references=1)
+        for pair in ([0, 1], [0, 2])
     )
     assert torch.equal(some, left | right)
     assert torch.equal(every, left & right)
@@ -90,7 +91,7 @@ def test_overlap_loss_is_the_mean_difference() -> None:
     truth = torch.tensor([False, True, True])
     loss = overlap_loss(overlap, truth)
     assert loss.item() == pytest.approx(0.25)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert overlap.grad is not None
     assert overlap.grad[0] > 0 > overlap.grad[2]
 
@@ -101,7 +102,7 @@ def test_depth_loss_is_smooth_l1_of_the_pixels_in_the_mask_alone() -> None:
     mask = torch.tensor([True, True, False, False])
     loss = masked_depth_loss(depth, truth, mask)
     assert loss.item() == pytest.approx((0.5 * 0.25 + 2.5) / 2)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert depth.grad is not None
     torch.testing.assert_close(depth.grad, torch.tensor([-0.25, -0.5, 0.0, 0.0]))
     soft = masked_depth_loss(depth, truth, torch.tensor([1.0, 0.5, 0, 0]))
@@ -111,7 +112,7 @@ def test_depth_loss_is_smooth_l1_of_the_pixels_in_the_mask_alone() -> None:
 def test_the_depth_loss_of_an_empty_mask_is_zero() -> None:
     depth = torch.rand(4, 5, requires_grad=True)
     loss = masked_depth_loss(depth, torch.zeros(4, 5), torch.zeros(4, 5, dtype=torch.bool))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss == 0
     assert depth.grad is not None
     assert not depth.grad.any()

@@ -42,7 +42,7 @@ def overlap_truth(
     Returns:
         (B, R, h, w) bool.
     """
-    batch, views, height, width = depth.shape
+    views, height, width = depth.shape[1:]
     size, count = (height, width), views if references is None else references
     own = depth[:, :count]
     inverse = torch.where(own > 0, 1 / own.clamp_min(1e-9), 0.0).flatten(0, 1)[:, None]
@@ -57,9 +57,10 @@ def overlap_truth(
         found = theirs.flatten(1).gather(1, (row * width + column).flatten(1)).view_as(where.x)
         expected = where.stretch * own.flatten(0, 1)[:, None]
         agrees = (found - expected).abs() < tolerance * expected
-        shown.append((where.inside & agrees & (found > 0))[:, 0].unflatten(0, (batch, count)))
-    views_showing = torch.stack(shown)
-    return (views_showing.any(dim=0) if agree == "any" else views_showing.all(dim=0)) & (own > 0)
+        shown.append((where.inside & agrees & (found > 0))[:, 0])
+    every = torch.stack(shown)
+    overlaps = (every.any(dim=0) if agree == "any" else every.all(dim=0)).view_as(own)
+    return overlaps & (own > 0)
 
 
 def overlap_loss(overlap: Tensor, truth: Tensor) -> Tensor:

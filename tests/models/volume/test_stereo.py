@@ -1,5 +1,6 @@
 """Stage 1: planes, warps, expectations, overlap masks, and what the order of views may not do."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.volume import stereo
 from crispdepth.models.volume.config import StereoConfig
 from crispdepth.models.volume.features import FeatureExtractor
 from crispdepth.models.volume.stereo import (
@@ -19,6 +21,7 @@ from crispdepth.models.volume.stereo import (
     plane_depths,
 )
 from crispdepth.ops.cost_volume import pixel_transfer, project, warp
+from crispdepth.ops.plane_sweep import Projection
 
 SMALL = StereoConfig(
     channels=4, pyramid=(4, 6, 8), blocks=(1, 1, 1, 1), planes=12, width=4, hourglasses=1
@@ -62,7 +65,9 @@ def made(config: StereoConfig = SMALL) -> StereoNetwork:
     with torch.no_grad():
         network(**views(3))
         for head in (network.depth_head, network.overlap_head):
-            head[1].weight *= 3
+            last = head[-1]
+            assert isinstance(last, nn.Conv3d)
+            last.weight *= 3
     return network.eval()
 
 
@@ -170,7 +175,7 @@ def test_overlap_is_a_half_of_nothing_and_follows_the_surest_plane_alone() -> No
     logits = torch.randn(2, 2, 5, 3, 4, requires_grad=True)
     found = overlap_mask(logits)
     torch.testing.assert_close(found, logits.softmax(dim=1)[:, 1].amax(dim=1))
-    found.sum().backward()
+    torch.autograd.backward(found.sum())
     assert logits.grad is not None
     surest = logits.softmax(dim=1)[:, 1].argmax(dim=1, keepdim=True)
     at = logits.grad.abs().sum(dim=1)
@@ -224,6 +229,24 @@ def test_the_order_of_neighbours_does_not_matter_nor_that_each_comes_twice() -> 
 
 
 @torch.no_grad()
+def test_without_gradients_one_warped_neighbour_exists_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_before: list[weakref.ref[Tensor]] = []
+
+    def watched(images: Tensor, where: Projection) -> Tensor:
+        assert not any(each() is not None for each in made_before)
+        warped = warp(images, where)
+        made_before.append(weakref.ref(warped))
+        return warped
+
+    network = made()
+    monkeypatch.setattr(stereo, "warp", watched)
+    network(**views(4), references=2)
+    assert len(made_before) == 3
+
+
+@torch.no_grad()
 def test_each_view_of_a_call_has_the_answer_of_a_call_of_its_own() -> None:
     network, scene = made(), views(3, batch=2)
     every = network(**scene)
@@ -233,8 +256,8 @@ def test_each_view_of_a_call_has_the_answer_of_a_call_of_its_own() -> None:
     for view in range(3):
         order = [view, *(other for other in range(3) if other != view)]
         alone = network(**chosen(scene, order), references=1)
-        parts = (part[:, view : view + 1] for part in every[:3])
-        assert_same(alone, StereoPrediction(*parts, every.features[:, order]))
+        depth, overlap, logits = (part[:, view : view + 1] for part in every[:3])
+        assert_same(alone, StereoPrediction(depth, overlap, logits, every.features[:, order]))
 
 
 @torch.no_grad()
@@ -267,7 +290,7 @@ def test_every_weight_has_a_finite_gradient_of_depth_and_overlap() -> None:
     torch.manual_seed(0)
     network = StereoNetwork(SMALL)
     found = network(**views(3))
-    (found.depth.mean() + found.overlap.mean()).backward()
+    torch.autograd.backward(found.depth.mean() + found.overlap.mean())
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -278,7 +301,7 @@ def test_a_neighbour_that_sees_nothing_leaves_finite_values_and_gradients() -> N
     network, scene = made(), views(2)
     scene["cam_from_world"][:, 1, 2, 3] = -100.0
     found = network(**scene)
-    found.depth.mean().backward()
+    torch.autograd.backward(found.depth.mean())
     assert found.depth.isfinite().all()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 

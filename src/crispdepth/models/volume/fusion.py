@@ -260,8 +260,8 @@ class FusionNetwork(nn.Module):
             total = binned_conv(sums, self.posed.weight)
             return total if settled is None else total + settled
         if self.config.rotation == "none":
-            total = self.posed(batch_of_one(sums[0]))[0]
-            return total
+            ordinary: Tensor = self.posed(batch_of_one(sums[0]))[0]
+            return ordinary
         return sums[0]
 
     def unify(self, accumulator: Accumulator) -> Tensor:

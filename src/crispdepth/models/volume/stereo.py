@@ -149,8 +149,9 @@ class StereoNetwork(nn.Module):
             )
             pixels = pixel_transfer(K_own, pose_own, K_other, pose_other)
             where = project(pixels, rho, size, size)
-            warped = warp(theirs, where).mul_(where.inside[:, None])
-            yield self.aggregate(self.compare(own, warped))
+            # Unnamed, the warped features are gone before the next neighbour's are made.
+            cost = self.compare(own, warp(theirs, where).mul_(where.inside[:, None]))
+            yield self.aggregate(cost)
 
 
 class PairConvolution(nn.Module):
