@@ -98,7 +98,7 @@ def gather(
     """
     assert config.voxel is not None
     network.to(device)
-    field_memory = (1 - _TILE_SHARE) * config.max_memory
+    field_memory = max((1 - _TILE_SHARE) * config.max_memory, 0.001)
     volume = start_volume(config.voxel, replace(config, max_memory=field_memory), device, hull)
     carves = config.carve and hull is None  # a hull knows better what is beside the object
     sightings = []
