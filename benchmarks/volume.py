@@ -369,10 +369,11 @@ def tables(rows: list[dict[str, Any]]) -> str:
                     line(name, [row for row in whole if row["method"] == name])
         head("### Robustness")
         for spoilt_by in dict.fromkeys(row["spoilt"] for row in of_group):
-            there = [row for row in of_group if row["spoilt"] == spoilt_by]
-            methods = dict.fromkeys(row["method"] for row in of_group if row["spoilt"] != "nothing")
-            for name in methods:
-                line(f"{spoilt_by}: {name}", [row for row in there if row["method"] == name])
+            alike = [row for row in of_group if row["spoilt"] == spoilt_by]
+            for name in dict.fromkeys(
+                row["method"] for row in of_group if row["spoilt"] != "nothing"
+            ):
+                line(f"{spoilt_by}: {name}", [row for row in alike if row["method"] == name])
     return "\n".join([*lines, ""])
 
 

@@ -89,7 +89,8 @@ def place_of(group: str, name: str, shots: list[Shot], *, exact: bool) -> Place:
     grid = scene_grid(depths, cameras, VOXEL, margin=0.2).divisible(4)
     truth = true_field(depths, cameras, grid)
     if not exact:
-        return Place(group, name, shots, grid, truth, field_mesh(*arrays(truth), grid))
+        tsdf, observed = arrays(truth)
+        return Place(group, name, shots, grid, truth, field_mesh(tsdf, observed, grid))
     points = []
     for depth, camera in zip(depths, cameras, strict=True):
         pose = camera.cam_from_world

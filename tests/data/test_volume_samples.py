@@ -51,10 +51,11 @@ def points_of(sample: VolumeSample, depth: NDArray[np.float32]) -> NDArray[np.fl
 
 def field_at(sample: VolumeSample, points: NDArray[np.float64]) -> NDArray[np.float32]:
     """Signed distances, in voxels, of the voxels that points of the box fall into."""
-    grid = box_of(sample.tsdf.shape, float(sample.voxel))  # type: ignore[arg-type]
+    grid = box_of(sample.tsdf.shape, float(sample.voxel))
     cell = np.rint(points / grid.voxel_size).astype(int) - np.array(grid.first)
     inside = ((cell >= 0) & (cell < np.array(grid.shape))).all(axis=1)
-    return 3 * sample.tsdf[tuple(cell[inside].T)]
+    found: NDArray[np.float32] = 3 * sample.tsdf[tuple(cell[inside].T)]
+    return found
 
 
 def test_the_surface_of_the_truth_is_where_the_depths_say(frames: list[RgbdFrame]) -> None:

@@ -47,7 +47,8 @@ def test_one_view_of_a_plane_tells_the_distance_along_the_optical_axis() -> None
 def test_vertices_lie_within_half_a_voxel_of_the_sphere(
     sphere: tuple[list[Tensor], list[Camera]],
 ) -> None:
-    mesh = field_mesh(*(part.numpy() for part in fused(*sphere)), GRID)
+    tsdf, observed = (part.numpy() for part in fused(*sphere))
+    mesh = field_mesh(tsdf, observed, GRID)
     radius = np.linalg.norm(mesh.vertices, axis=1)
     assert len(mesh.faces) > 1000
     assert np.quantile(np.abs(radius - 1), 0.999) < VOXEL / 2  # few are seen at the rim alone

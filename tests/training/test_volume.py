@@ -76,7 +76,7 @@ def test_a_stage_learns_its_parts(
 ) -> None:
     model = learner(stage)
     for head in model.fusion.heads:  # a fresh residual head stops all gradients but its own
-        torch.nn.init.normal_(head[-1].weight, std=0.1)  # type: ignore[index, arg-type]
+        torch.nn.init.normal_(head[-1].weight, std=0.1)  # type: ignore[index]
     losses = volume_losses(model(batch), batch, model.objective, log=False)
     assert losses.keys() == {"loss", *parts}
     torch.testing.assert_close(losses["loss"], torch.stack([losses[name] for name in parts]).sum())

@@ -42,11 +42,11 @@ def held_out_figures(answers: Iterable[tuple[VolumeAnswer, VolumeBatch]]) -> dic
             safe = torch.where(known, batch.depth, 1.0)
             note("abs_rel", (answer.stereo.depth - safe).abs() / safe, known)
     figures = {name: float(torch.stack(parts).mean()) for name, parts in found.items()}
-    error = figures.get("l1", math.nan) + figures.get("l1_near", math.nan)
-    if math.isnan(error):
-        error = figures.get("abs_rel", math.nan)
-    if math.isnan(error):
+    whole = figures.get("l1", math.nan) + figures.get("l1_near", math.nan)
+    if math.isnan(whole):
+        whole = figures.get("abs_rel", math.nan)
+    if math.isnan(whole):
         raise ValueError(
             "In the held-out samples nothing was observed: hold out other scenes, or more."
         )
-    return {"error": error, **figures}
+    return {"error": whole, **figures}
