@@ -195,5 +195,5 @@ def test_pixels_without_trust_have_no_say_when_depth_shrinks() -> None:
     trust[:4, :4] = 0
     trust[:4, 4:] = np.linspace(0, 1, 16).reshape(4, 4)
     small, weight = shrink_depth(depth, trust, (2, 2))
-    np.testing.assert_allclose(small, [[0, 2], [2, 2]])
-    np.testing.assert_allclose(weight, [[0, 0.5], [1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(small, np.array([[0, 2], [2, 2]]))
+    np.testing.assert_allclose(weight, np.array([[0, 0.5], [1, 1]]), rtol=1e-6)
