@@ -50,8 +50,16 @@ from crispdepth.training.volume import VolumeTraining, train
 from crispdepth.types import Mesh
 from volume_places import SIZE, VOXEL, Place, Shot, arrays, camera_of, places, spoils, true_field
 
+UNTRAINED = "fused distance, untrained"
+"""A fresh residual network: what the learned ones start from."""
+
 TABLES = {
-    "Classical, one stage, two stages": ("classical", "one stage, no depth", "two stages"),
+    "Classical, one stage, two stages": (
+        "classical",
+        UNTRAINED,
+        "one stage, no depth",
+        "two stages",
+    ),
     "Kernels that turn with the cameras": (
         "Conv3d",
         "two stages",
@@ -220,7 +228,8 @@ def folder_of(work: Path, name: str) -> Path:
 
 def measure_all(options: MeasureOptions) -> None:
     torch.set_num_threads(options.threads)
-    methods: dict[str, Method] = {"classical": classical}
+    base = Variant(VOLUME["volume-small"])
+    methods: dict[str, Method] = {"classical": classical, UNTRAINED: learned(None, base)}
     for name, variant in variants().items():
         run = folder_of(options.work, name)
         wanted = not options.only or any(part in name for part in options.only)
@@ -276,10 +285,11 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
     return Fused(np.where(known, tsdf, beyond), known)
 
 
-def learned(run: Path, variant: Variant) -> Method:
-    """Fusion with the best weights of a run."""
+def learned(run: Path | None, variant: Variant) -> Method:
+    """Fusion with the best weights of a run; None: with fresh ones."""
     network = VolumeNetwork(variant.network)
-    load_weights(run / BEST, network)
+    if run is not None:
+        load_weights(run / BEST, network)
     network.eval()
 
     @torch.inference_mode()
