@@ -89,3 +89,14 @@ def fake_rembg(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         return loaded
 
     return install
+
+
+@pytest.fixture(scope="session")
+def volume_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of learned fusion before any training: it returns the depths' signed distances."""
+    from crispdepth.models.export import write_weights
+    from crispdepth.models.presets import build_volume
+
+    folder = tmp_path_factory.mktemp("volume")
+    write_weights(build_volume("volume-small"), "volume-small", folder, {})
+    return folder

@@ -12,6 +12,7 @@ import pytest
 import crispdepth
 from crispdepth.api.scene import (
     MESH,
+    PUT_ASIDE,
     SPLATS_FILE,
     SUMMARY,
     Unwatched,
@@ -181,6 +182,42 @@ def test_an_interrupted_job_goes_on(ball: Path, tmp_path: Path) -> None:
         reconstruct(ball, tmp_path, what=("mesh",), config=PREVIEW, watch=Noting(stop_after=3))
     assert not (tmp_path / MESH).exists()
     assert reconstruct(ball, tmp_path, what=("mesh",), config=PREVIEW).mesh is not None
+
+
+def test_learned_fusion_goes_on_where_it_was_interrupted_and_tidies_up(
+    ball: Path, volume_weights: Path, tmp_path: Path
+) -> None:
+    config = replace(
+        PREVIEW, fusion="volume", fusion_weights=str(volume_weights), voxel=0.2, max_memory=1.0
+    )
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=Noting(stop_after=10))
+    views = {path: path.stat().st_mtime_ns for path in (tmp_path / PUT_ASIDE).glob("view-*")}
+    assert len(views) == 10
+    with pytest.raises(KeyboardInterrupt):  # after the answer of a tile was kept
+        reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=Noting(stop_after=10))
+    assert {path: path.stat().st_mtime_ns for path in views} == views
+    assert list((tmp_path / PUT_ASIDE).glob("tile-*"))
+    noting = Noting()
+    found = reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
+    assert any("tiles" in line for line in noting.lines)
+    assert not (tmp_path / PUT_ASIDE).exists()
+    assert found.mesh is not None
+    np.testing.assert_allclose(np.linalg.norm(found.mesh.vertices, axis=1), 1, atol=0.15)
+    with pytest.raises(ValueError, match="holds the mesh of other photos or settings"):
+        reconstruct(ball, tmp_path, what=("mesh",), config=replace(PREVIEW, voxel=0.2))
+
+
+def test_weights_of_fusion_that_are_not_there_are_missed_before_any_work(
+    ball: Path, tmp_path: Path
+) -> None:
+    config = replace(PREVIEW, fusion="volume", fusion_weights="nowhere", method="classical")
+    noting = Noting()
+    with pytest.raises(FileNotFoundError, match="There are no weights 'nowhere'"):
+        reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
+    assert not any("depth of" in line for line in noting.lines)
+    with pytest.raises(ValueError, match="or choose the fusion volume"):
+        ReconstructConfig(fusion_weights="mine")
 
 
 def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> None:

@@ -75,3 +75,23 @@ def test_up_is_the_axis_nearest_to_up_in_the_photos() -> None:
     eye = np.array([3.0, 1, 0.8])
     level = View(image, "a", looking_at(eye, np.zeros(3), (4, 5), 5))
     assert up_of(scene_of_views([level])) == (0, 0, 1)
+
+
+def test_the_network_fuses_with_weights_and_says_what_is_missing(
+    scene: Path, volume_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "ball.ply"
+    words = ["fuse", str(scene), "--voxel", "0.15", "-o", str(out)]
+    learned = [*words, "--fusion", "volume", "--fusion-weights"]
+    assert main([*learned, str(tmp_path)]) == 1
+    assert "There are no weights" in capsys.readouterr().err
+    assert main([*words, "--fusion-weights", str(volume_weights)]) == 2
+    assert "--fusion volume" in capsys.readouterr().err
+    assert main([*learned, str(volume_weights), "--max-memory", "0.02"]) == 1
+    assert "Learned fusion needs more than 0.02 GB" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*learned, str(volume_weights)]) == 0
+    assert "tiles" in capsys.readouterr().err
+    mesh = read_mesh(out)
+    assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1).max() < 0.2
+    assert mesh.colours is not None

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
-from crispdepth.ops.resample import joint_upsample, same_aspect, shrink, size_within, upsample
+from crispdepth.ops.resample import (
+    joint_upsample,
+    same_aspect,
+    shrink,
+    shrink_depth,
+    size_within,
+    upsample,
+)
 from crispdepth.types import Float32Map, Size
 
 SIZES = [((12, 16), (96, 128)), ((9, 13), (33, 57)), ((1, 16), (1, 100)), ((7, 5), (7, 5))]
@@ -161,3 +168,32 @@ def test_aspect_is_symmetric_and_turns_with_both(a: Size, b: Size) -> None:
 )
 def test_other_aspects_are_told_apart(a: Size, b: Size) -> None:
     assert not same_aspect(a, b)
+
+
+def test_depth_shrinks_without_values_between_surfaces_and_keeps_planes() -> None:
+    rows, columns = np.mgrid[:48, :64] + 0.5
+    near = 1 / (0.4 + 0.001 * columns - 0.002 * rows)  # affine inverse depth: a plane
+    depth = np.where(columns < 30.2, near, 5.0).astype(np.float32)
+    depth[:8] = 0
+    small, weight = shrink_depth(depth, np.full(depth.shape, 0.5, np.float32), (12, 16))
+    assert not small[:2].any()
+    assert not weight[:2].any()
+    y, x = (np.mgrid[:12, :16] + 0.5) * 4
+    plane = 1 / (0.4 + 0.001 * x - 0.002 * y)
+    np.testing.assert_allclose(small[2:, :7], plane[2:, :7], rtol=1e-6)
+    np.testing.assert_array_equal(small[2:, 8:], 5)
+    np.testing.assert_allclose(weight[2:, :7], 0.5)
+    edge = small[2:, 7]  # columns 28 to 31: a half of each
+    assert ((np.abs(edge - plane[2:, 7]) < 0.02) | (edge == 5)).all()
+    np.testing.assert_allclose(weight[2:, 7], 0.25)
+
+
+def test_pixels_without_trust_have_no_say_when_depth_shrinks() -> None:
+    depth = np.full((8, 8), 2.0, np.float32)
+    depth[:4, :4] = 3
+    trust = np.ones((8, 8), np.float32)
+    trust[:4, :4] = 0
+    trust[:4, 4:] = np.linspace(0, 1, 16).reshape(4, 4)
+    small, weight = shrink_depth(depth, trust, (2, 2))
+    np.testing.assert_allclose(small, np.array([[0, 2], [2, 2]]))
+    np.testing.assert_allclose(weight, np.array([[0, 0.5], [1, 1]]), rtol=1e-6)

@@ -212,3 +212,11 @@ def test_a_view_that_sees_nothing_is_no_harm() -> None:
 
 def test_the_field_lives_where_it_was_told_to() -> None:
     assert start_volume(0.1, CONFIG, "cpu").device == torch.device("cpu")
+
+
+def test_voxels_are_at_least_as_many_pixels_wide_as_is_asked() -> None:
+    views = [seen(camera, sphere_depth(camera)) for camera in around(3, 4.0)]
+    fine = replace(CONFIG, voxel=None, resolution=10_000)
+    two, four = voxel_size(views, fine), voxel_size(views, fine, pixels=4)
+    assert four == pytest.approx(2 * two)
+    assert two == pytest.approx(2 * 3.2 / (1.1 * 96), rel=0.15)  # the middle depth over the focal

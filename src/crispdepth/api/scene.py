@@ -1,6 +1,7 @@
 """The job on posed photos: depth of each view, a mesh, Gaussians, and a report of them."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +27,7 @@ from crispdepth.types import Gaussians, Mesh, Scene, View, ViewDepth
 
 DEPTHS, MESH, GLB, SPLATS_FILE = "depth", "mesh.ply", "mesh.glb", "splats.ply"
 SUMMARY = "summary.json"
+PUT_ASIDE = "fusion"  # what learned fusion has done so far, while it is not finished
 
 MATCHED_TRUNCATION, MATCHED_WEIGHT = 5.0, 0.1
 """Of fusing matched depth, noisier and less sure than a sensor's: with the usual ones meshes of
@@ -166,8 +168,11 @@ def reconstruct(
     if not result.given:
         _make_depths(result, stages, keys["depth"], device, watch)
     if "mesh" in what and not stages.is_done("mesh", keys["mesh"]):
-        with stages.begin("mesh", keys["mesh"], OUTPUTS["mesh"]):
+        with stages.begin("mesh", keys["mesh"], OUTPUTS["mesh"]) as goes_on:
+            if not goes_on:
+                shutil.rmtree(stages.folder / PUT_ASIDE, ignore_errors=True)
             _make_mesh(result, fusing, device, watch)
+            shutil.rmtree(stages.folder / PUT_ASIDE, ignore_errors=True)
     if "splats" in what and not stages.is_done("splats", keys["splats"]):
         with stages.begin("splats", keys["splats"], OUTPUTS["splats"]):
             _make_splats(result, device, watch)
@@ -272,7 +277,7 @@ def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
     fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
     return {
         "depth": depth,
-        "mesh": key_of(depth, fuse, HULL_TRUNCATION, HULL_WEIGHT),
+        "mesh": key_of(depth, fuse, HULL_TRUNCATION, HULL_WEIGHT, *_fusion_facts(config)),
         "splats": key_of(depth, SPLATS[config.quality], config.seed),
     }
 
@@ -293,6 +298,19 @@ def _matching_facts(config: ReconstructConfig) -> dict[str, object]:
 
         facts["weights"] = read_config(config.weights or DEFAULT_MULTIVIEW)["sha256"]
     return facts
+
+
+def _fusion_facts(config: ReconstructConfig) -> list[object]:
+    """What decides how depths are fused, but for the numbers; nothing if that is classical.
+
+    Raises:
+        OSError, ValueError: the weights of the network are not there or not understood.
+    """
+    if config.fusion == "tsdf":
+        return []
+    from crispdepth.models.weights import DEFAULT_VOLUME, read_config
+
+    return ["volume", read_config(config.fusion_weights or DEFAULT_VOLUME)["sha256"]]
 
 
 def _fusing(result: Reconstruction) -> FuseConfig:
@@ -351,17 +369,32 @@ def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: W
     from crispdepth.tasks.reconstruct import spread
 
     scene, usable = result.scene, result.with_depth
-    hull = None
+    hull, network, pixels = None, None, None
+    if result.config.fusion == "volume":
+        from crispdepth.models.weights import DEFAULT_VOLUME, load_volume
+        from crispdepth.tasks.volume_fuse import FINEST
+
+        network, pixels = load_volume(result.config.fusion_weights or DEFAULT_VOLUME), FINEST
     if fusing.carve:
         hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
         if hull is not None and not result.given:
             fusing = replace(fusing, truncation=HULL_TRUNCATION, hull_weight=HULL_WEIGHT)
     if fusing.voxel is None:
         sampled = [usable[i] for i in spread(len(usable), SAMPLED)]
-        fusing = replace(fusing, voxel=voxel_size(result.views(sampled), fusing, hull))
+        voxel = voxel_size(result.views(sampled), fusing, hull, pixels=pixels)
+        fusing = replace(fusing, voxel=voxel)
     watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
-    with watch.progress(len(usable)) as advance:
-        mesh = fuse(result.views(usable), fusing, hull=hull, device=device, on_view=advance)
+    views = result.views(usable)
+    if network is None:
+        with watch.progress(len(usable)) as advance:
+            mesh = fuse(views, fusing, hull=hull, device=device, on_view=advance)
+    else:
+        from crispdepth.api.learned_mesh import learned_mesh
+
+        folder = result.folder / PUT_ASIDE
+        mesh = learned_mesh(
+            views, len(usable), network, fusing, folder, hull=hull, device=device, watch=watch
+        )
     mesh = mesh_in_source(mesh, scene)
     write_mesh(result.folder / MESH, mesh)
     write_mesh(result.folder / GLB, mesh, up=up_of(scene))

@@ -79,7 +79,8 @@ def write_report(result: Reconstruction, path: Path, *, device: str = "cpu") -> 
         "quality": result.config.quality,
     }
     if mesh is not None:
-        facts["mesh"] = f"{len(mesh.faces)} triangles"
+        how = ", by learned fusion" * (result.config.fusion == "volume")
+        facts["mesh"] = f"{len(mesh.faces)} triangles{how}"
     if gaussians is not None:
         facts["Gaussians"] = str(len(gaussians))
     facts |= {f"time for {name}": f"{took:.0f} s" for name, took in result.seconds.items()}

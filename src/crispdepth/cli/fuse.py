@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from crispdepth.cli.errors import ExitCode
+from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.layered import check_output
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.cli.torch_extra import require_device, require_torch
 from crispdepth.tasks.fuse_config import FuseConfig
+from crispdepth.tasks.reconstruct_config import Fusion
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,13 @@ class FuseOptions(SceneOptions):
     `crispdepth fuse scene -o mesh.ply`
     Needs pip install "crispdepth[torch]".
     """
+
+    # How depths become a mesh: averaged as signed distances, or by the network of volumetric
+    # fusion, which reads the photos, too.
+    fusion: Fusion = "tsdf"
+
+    # Weights of that network: a folder of exported ones. Without it, the shipped ones.
+    fusion_weights: str | None = None
 
     # How depths become a surface.
     config: OmitArgPrefixes[FuseConfig] = field(default_factory=FuseConfig)
@@ -39,12 +48,14 @@ def run(options: FuseOptions) -> int:
     """Run ``crispdepth fuse`` and return its exit code.
 
     Raises:
-        UsageError: the name of the mesh has another suffix.
+        UsageError: the name of the mesh has another suffix, or options do not fit together.
         OSError, ValueError, ImportError: the scene cannot be read or fused, or the mesh not
             written.
     """
     from crispdepth.io.meshes import SUFFIXES, write_mesh
 
+    if options.fusion_weights is not None and options.fusion != "volume":
+        raise UsageError("--fusion-weights are those of --fusion volume.")
     check_output(options.out, SUFFIXES, overwrite=options.overwrite)
     require_torch("Fusion")
     require_device(options.device)
@@ -58,13 +69,28 @@ def run(options: FuseOptions) -> int:
     scene, usable = opened.scene, measured(opened)
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
-    config = options.config
+    config, network, pixels = options.config, None, None
+    if options.fusion == "volume":
+        from crispdepth.models.weights import DEFAULT_VOLUME, load_volume
+        from crispdepth.tasks.volume_fuse import FINEST
+
+        network, pixels = load_volume(options.fusion_weights or DEFAULT_VOLUME), FINEST
     if config.voxel is None:
         chosen = [usable[i] for i in spread(len(usable), SAMPLED)]
-        config = replace(config, voxel=voxel_size(given_views(scene, chosen), config))
+        voxel = voxel_size(given_views(scene, chosen), config, pixels=pixels)
+        config = replace(config, voxel=voxel)
         terminal.say(f"voxels of {config.voxel:.3g} {scene.unit} (--voxel)")
-    with terminal.progress(len(usable)) as on_view:
-        mesh = fuse(given_views(scene, usable), config, device=options.device, on_view=on_view)
+    views, device = given_views(scene, usable), options.device
+    if network is None:
+        with terminal.progress(len(usable)) as on_view:
+            mesh = fuse(views, config, device=device, on_view=on_view)
+    else:
+        from crispdepth.api.learned_mesh import learned_mesh
+
+        with TemporaryDirectory(prefix="crispdepth-") as folder:
+            mesh = learned_mesh(
+                views, len(usable), network, config, folder, device=device, watch=terminal
+            )
     write_mesh(options.out, mesh_in_source(mesh, scene), up=up_of(scene))
     terminal.say(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles")
     print(options.out)

@@ -32,6 +32,8 @@ COMMANDS = {
     "bench reconstruct": ("crispdepth.cli.bench_reconstruct", "score reconstructions of scenes"),
     "train layered": ("crispdepth.cli.train", "train the network of layered refinement"),
     "train multiview": ("crispdepth.cli.train_multiview", "train the multi-view depth network"),
+    "train volume": ("crispdepth.cli.train_volume", "train learned volumetric fusion"),
+    "train depths": ("crispdepth.cli.train_depths", "depths that fusion is trained on"),
     "train pack": ("crispdepth.cli.pack", "pack datasets so that training reads them fast"),
     "train export": ("crispdepth.cli.export", "weights of a training, for use"),
     "synth": ("crispdepth.cli.synth", "rendered rooms or objects with exact depth and ids"),

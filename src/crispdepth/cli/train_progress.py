@@ -26,6 +26,11 @@ SHOWN = (
     "object_band",
     "rgba_abs_rel",
     "rgba_band",
+    "l1",
+    "l1_fused",
+    "l1_near",
+    "l1_near_fused",
+    "abs_rel",
 )
 """Held-out figures that are shown; all are in the log."""
 

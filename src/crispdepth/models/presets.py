@@ -8,6 +8,8 @@ from crispdepth.models.layered.mit import MitLevel
 from crispdepth.models.layered.network import DetailEncoder, LayeredNet, LowLevelEncoder
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.volume.config import FusionConfig, StereoConfig, VolumeNetworkConfig
+from crispdepth.models.volume.network import VolumeNetwork
 
 STRIDES = (4, 2, 2, 2)
 HEADS = (1, 2, 5, 8)
@@ -53,6 +55,27 @@ LAYERED = {
 }
 
 MULTIVIEW = {"multiview-small": MultiviewNetworkConfig()}
+
+VOLUME = {
+    "volume": VolumeNetworkConfig(),  # the paper's
+    "volume-small": VolumeNetworkConfig(
+        StereoConfig(
+            channels=16, pyramid=(16, 24, 32), blocks=(1, 2, 1, 1), width=8, hourglasses=1
+        ),
+        FusionConfig(width=16, hourglasses=1, embedding="tsdf", evidence=True, residual=True),
+    ),
+}
+
+
+def build_volume(name: str) -> VolumeNetwork:
+    """A network of volumetric fusion with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: there is no preset of that name.
+    """
+    if name not in VOLUME:
+        raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(VOLUME)}.")
+    return VolumeNetwork(VOLUME[name])
 
 
 def build_multiview(name: str) -> MultiviewNetwork:

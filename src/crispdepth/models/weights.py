@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from crispdepth.models.layered.network import LayeredNet
     from crispdepth.models.multiview.network import MultiviewNetwork
+    from crispdepth.models.volume.network import VolumeNetwork
 
     Model = TypeVar("Model", bound=nn.Module)
     Build = Callable[[str], Model]
@@ -32,6 +33,9 @@ DEFAULT = "layered-small"
 
 DEFAULT_MULTIVIEW = "multiview-small"
 """The shipped weights that depth from several views uses."""
+
+DEFAULT_VOLUME = "volume-small"
+"""The shipped weights that learned fusion uses."""
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
@@ -106,6 +110,15 @@ def load_multiview(name_or_path: str | Path = DEFAULT_MULTIVIEW) -> "MultiviewNe
         if isinstance(module, nn.Conv2d):  # a fifth faster on a CPU
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def load_volume(name_or_path: str | Path = DEFAULT_VOLUME) -> "VolumeNetwork":
+    """The network of volumetric fusion with its weights; see `load_model`."""
+    try:
+        from crispdepth.models.presets import VOLUME, build_volume
+    except ImportError as error:
+        raise _needs(error) from error
+    return _load(name_or_path, VOLUME, build_volume)
 
 
 def _load(

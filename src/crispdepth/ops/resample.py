@@ -14,6 +14,9 @@ RANGE_SIGMA = 0.1
 STEP = 0.05
 """Second difference, as a share of the map's range, above which an edge is nearby."""
 
+SAME_SURFACE = 0.05
+"""Difference of inverse depth, as a share of it, up to which pixels side by side are averaged."""
+
 
 def same_aspect(a: Size, b: Size) -> bool:
     """Whether two sizes (height, width) are those of one picture at two scales.
@@ -35,6 +38,47 @@ def size_within(longer: int, size: Size) -> Size:
     """The size (height, width), or if it is larger, the one whose longer side is ``longer``."""
     scale = min(1.0, longer / max(size))
     return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
+def shrink_depth(
+    depth: Float32Map, weight: Float32Map, size: Size
+) -> tuple[Float32Map, Float32Map]:
+    """A depth map and how far to trust it at a smaller size, with no depth between two surfaces.
+
+    Of the pixels under a larger one, those at about their middle depth count. Inverse depth is
+    averaged, so that planes stay planes.
+
+    Args:
+        depth: (h, w) z-depth, 0 where there is none.
+        weight: (h, w) >= 0.
+        size: (height, width) of the results, no larger; those under a pixel are sampled about
+            4 by 4.
+
+    Returns:
+        z-depth, 0 where there is none, and the mean weight of the pixels under a pixel, where
+        those that do not count have none.
+    """
+    rows, columns = (
+        ((np.arange(4 * small) + 0.5) * (large / (4 * small))).astype(np.intp).reshape(small, 4)
+        for small, large in zip(size, depth.shape, strict=True)
+    )
+    under = np.ix_(rows.reshape(-1), columns.reshape(-1))
+
+    def cells(values: Float32Map) -> NDArray[np.float32]:
+        parts = values[under].reshape(size[0], 4, size[1], 4)
+        return parts.transpose(0, 2, 1, 3).reshape(*size, 16)
+
+    trust, z = cells(weight), cells(depth)
+    trust = np.where(z > 0, trust, np.float32(0))
+    inverse = 1 / np.where(trust > 0, z, np.float32(np.inf))
+    nearest = np.sort(inverse, axis=-1)[..., ::-1]  # those without depth, which are 0, come last
+    middle = np.maximum((trust > 0).sum(axis=-1, keepdims=True) - 1, 0) // 2
+    middle = np.take_along_axis(nearest, middle, axis=-1)
+    counted = (trust > 0) & (np.abs(inverse - middle) <= SAME_SURFACE * middle)
+    mean = np.where(counted, inverse, 0).sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1)
+    found = np.divide(1, mean, out=np.zeros(size, np.float32), where=mean > 0)
+    shared: Float32Map = np.where(counted, trust, np.float32(0)).mean(axis=-1)
+    return found, shared
 
 
 def upsample(values: Float32Map, size: Size) -> Float32Map:

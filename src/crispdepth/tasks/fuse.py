@@ -205,18 +205,22 @@ def _near_edge(mask: Float32Map, distance: int) -> BoolMap:
 
 
 def voxel_size(
-    views: Iterable[tuple[View, ViewDepth]], config: FuseConfig, hull: Hull | None = None
+    views: Iterable[tuple[View, ViewDepth]],
+    config: FuseConfig,
+    hull: Hull | None = None,
+    *,
+    pixels: float | None = None,
 ) -> float:
     """A voxel size for what these views see; a few, spread over the scene, are enough.
 
     The longest side of the box about their points (without the outermost half percent) over
-    ``config.resolution``, but at least twice the width of a pixel at the middle depth; with a
-    hull one and a half times, because silhouettes are sharper than depth.
+    ``config.resolution``, but at least as wide as ``pixels`` at the middle depth. None: two; with a
+    hull one and a half, because silhouettes are sharper than depth.
 
     Raises:
         ValueError: no pixel has a depth.
     """
-    low, high, pixels = [], [], []
+    low, high, widths = [], [], []
     for view, depth in views:
         camera, evidence = camera_of(view), evidence_of(view, depth, config)
         used = evidence.weight > 0
@@ -227,15 +231,16 @@ def voxel_size(
         ends = np.quantile(points @ np.linalg.inv(pose[:3, :3]).T, (0.005, 0.995), axis=0)
         low.append(ends[0])
         high.append(ends[1])
-        pixels.append(np.median(evidence.depth[used]) / np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
-    if not pixels:
+        widths.append(np.median(evidence.depth[used]) / np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
+    if not widths:
         raise ValueError(
             "No pixel of the views has a depth that may be used, so there is nothing to fuse. "
             "Check the depths, the masks and their role, and max_depth."
         )
     longest = float((np.max(high, axis=0) - np.min(low, axis=0)).max())
-    finest = (2.0 if hull is None else 1.5) * float(np.median(pixels))
-    return max(longest / config.resolution, finest)
+    if pixels is None:
+        pixels = 2.0 if hull is None else 1.5
+    return max(longest / config.resolution, pixels * float(np.median(widths)))
 
 
 def remove_small_pieces(mesh: Mesh, min_faces: int) -> Mesh:

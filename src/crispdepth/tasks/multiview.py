@@ -1,4 +1,4 @@
-"""Depth of every view of a posed scene, by classical matching or by the multi-view network.
+"""Depth of every view of a posed scene, by classical matching or by a network.
 
 Each view is matched with the views that see the same from a good angle, corrected by their depths,
 and kept where these agree. Classically it is swept with planes, aggregated semi-globally
@@ -24,6 +24,7 @@ from crispdepth.geometry.bounds import (
 from crispdepth.geometry.view_selection import disparity_range, select_sources
 from crispdepth.geometry.warp import inverse_depth_planes, transfer
 from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.volume.stereo import StereoNetwork
 from crispdepth.ops.fill import pull_push
 from crispdepth.ops.mask_contract import depth_inside
 from crispdepth.ops.plane_sweep import (
@@ -39,6 +40,7 @@ from crispdepth.tasks.multiview_agreement import Estimate, Neighbour, agreeing, 
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.multiview_network import Sighting, predict
 from crispdepth.tasks.multiview_photos import Photo, crop, prepare
+from crispdepth.tasks.volume_stereo import predict_stereo
 from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, ViewDepth
 
 _SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
@@ -60,7 +62,7 @@ def estimate_depths(
     config: MultiviewConfig = MultiviewConfig(),  # noqa: B008  (frozen)
     *,
     indices: Sequence[int] | None = None,
-    network: MultiviewNetwork | None = None,
+    network: MultiviewNetwork | StereoNetwork | None = None,
     device: torch.device | None = None,
     note: Callable[[str], object] = lambda line: None,
 ) -> Iterator[tuple[int, ViewDepth]]:
@@ -75,7 +77,9 @@ def estimate_depths(
         scene: posed views.
         config: see there.
         indices: views that are wanted, ascending; None: all.
-        network: what finds the depth of a view, in evaluation mode; None: classical matching.
+        network: what finds the depth of a view, in evaluation mode: the multi-view network, or
+            the stereo of volumetric fusion, whose confidence is its overlap mask and which is not
+            told of masks. None: classical matching.
         device: where to compute; None: the CPU.
         note: called with sentences about what the user should know.
 
@@ -105,7 +109,7 @@ class _Matcher:
         self,
         scene: Scene,
         config: MultiviewConfig,
-        network: MultiviewNetwork | None,
+        network: MultiviewNetwork | StereoNetwork | None,
         device: torch.device,
         note: Callable[[str], object],
     ) -> None:
@@ -230,7 +234,7 @@ class _Matcher:
         return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
 
     def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> Estimate:
-        """Depth of one view by the network."""
+        """Depth of one view by a network."""
         assert self._network is not None
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
         sightings = [
@@ -242,8 +246,12 @@ class _Matcher:
             )
             for each in photos
         ]
-        inverse, probability = predict(self._network, sightings, near, far, self._device)
-        step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
+        if isinstance(self._network, StereoNetwork):
+            found = predict_stereo(self._network, sightings, near, far, self._device)
+            (inverse, probability), step = found.predicted, found.step
+        else:
+            inverse, probability = predict(self._network, sightings, near, far, self._device)
+            step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
         inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         inverse = inverse.clip(1 / far, 1 / near)
         return _estimate(photo, inverse, probability, chosen)

@@ -59,7 +59,7 @@ def predict(
     size = photos[0].camera.size
     photos = _large_enough(photos)
     masked = any(photo.weight is not None for photo in photos)
-    shown, region = _cut_to_masks(photos) if masked else (_of_one_size(photos), None)
+    shown, region = _cut_to_masks(photos) if masked else (of_one_size(photos), None)
     images = np.stack([photo.rgb for photo in shown]).transpose(0, 3, 1, 2)
     weights = [photo.weight for photo in shown if photo.weight is not None]
     views = len(shown)
@@ -121,7 +121,7 @@ def _nearest(values: Float32Map, size: Size) -> Float32Map:
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
 
 
-def _of_one_size(photos: Sequence[Sighting]) -> list[Sighting]:
+def of_one_size(photos: Sequence[Sighting]) -> list[Sighting]:
     """Photos in the size of the first, rounded to what the network takes; each keeps its view."""
     height, width = size = _sides(photos[0].camera.size, round)
     shown = []

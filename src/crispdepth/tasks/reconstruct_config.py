@@ -7,6 +7,7 @@ from crispdepth.tasks.multiview_config import Quality
 
 What = Literal["depth", "mesh", "splats"]
 Method = Literal["auto", "classical", "multiview", "given"]
+Fusion = Literal["tsdf", "volume"]
 
 
 class SplatBudget(NamedTuple):
@@ -43,13 +44,20 @@ class ReconstructConfig:
     # used. Off, because it did not measure better (docs/experiments.md).
     refine: bool = False
 
+    # How depths become a mesh: averaged as signed distances, or by the network of volumetric
+    # fusion, which reads the photos, too.
+    fusion: Fusion = "tsdf"
+
+    # Weights of that network: a folder of exported ones. Without it, the shipped ones.
+    fusion_weights: str | None = None
+
     # How large the maps, how small the voxels, and how long the Gaussians are fitted.
     quality: Quality = "normal"
 
     # Side of a voxel of the mesh in the unit of the scene. None: by what the views see.
     voxel: float | None = None
 
-    # Gigabytes that the field of the mesh may take; what is more goes to a temporary folder.
+    # Gigabytes that making the mesh may take; what is more goes to a temporary folder.
     max_memory: float = 2.0
 
     # Of the fit of the Gaussians.
@@ -60,6 +68,11 @@ class ReconstructConfig:
             raise ValueError(
                 f"weights {self.weights!r} are of the network, but the method is {self.method!r}; "
                 "leave them out, or choose the method multiview."
+            )
+        if self.fusion_weights is not None and self.fusion != "volume":
+            raise ValueError(
+                f"fusion_weights {self.fusion_weights!r} are of the network, but the fusion is "
+                f"{self.fusion!r}; leave them out, or choose the fusion volume."
             )
         if self.voxel is not None and not self.voxel > 0:
             raise ValueError(f"A voxel is larger than 0, got {self.voxel:g}.")

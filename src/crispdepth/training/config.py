@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+VolumeStage = Literal["stereo", "fusion", "both"]
+MaskSource = Literal["threshold", "predicted", "truth"]
 Variant = Literal["layered", "direct-composite", "direct-paired"]
 
 
@@ -187,3 +189,33 @@ class MultiviewObjective:
         for name, value in vars(self).items():
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value:g}.")
+
+
+@dataclass(frozen=True)
+class VolumeObjective:
+    """What the network of volumetric fusion learns; the weights are the paper's."""
+
+    stage: VolumeStage = "fusion"
+    """stereo: depths and overlap masks. fusion: signed distances from depths that are known
+    already. both: end to end, the depths of the stereo are fused."""
+
+    depth: float = 1.0
+    """Weight of the loss of depths (stereo, both)."""
+
+    overlap: float = 0.5
+    """Weight of the loss of overlap masks (stereo, both)."""
+
+    tsdf: float = 2.0
+    """Weight of the loss of signed distances (fusion, both)."""
+
+    mask_source: MaskSource = "truth"
+    """Which overlap masks say what depths are fused (both): the true ones, those predicted, or
+    these cut at 1/2, as in use."""
+
+    trust: bool = True
+    """Whether depths count by their confidence, or overlap mask, in the fusion; else all alike."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "overlap", "tsdf"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}.")

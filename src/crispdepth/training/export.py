@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from crispdepth.models import export as safetensors_export
 from crispdepth.models.layered.export import write_weights
-from crispdepth.models.multiview import export as multiview_export
-from crispdepth.models.presets import MULTIVIEW, build, build_multiview
+from crispdepth.models.presets import MULTIVIEW, VOLUME, build, build_multiview, build_volume
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.fit import BEST, CONFIG
 
@@ -22,9 +22,10 @@ def export_run(
 ) -> None:
     """Write the best weights of a run as a folder of weights (see `crispdepth.models.weights`).
 
-    Of layered refinement, or of the multi-view network, which is stored in half precision and has
-    no gate. Its ``config.json`` says what was learned (``variant``, ``stage``), from what
-    (``sources``), how well (``held_out``, after ``step`` steps), and all settings (``training``).
+    Of layered refinement, or of the multi-view network or volumetric fusion, which are stored in
+    half precision and have no gate. Its ``config.json`` says what was learned (``variant``,
+    ``stage``), from what (``sources``), how well (``held_out``, after ``step`` steps), and all
+    settings (``training``).
 
     Args:
         run: folder of a training that was evaluated at least once.
@@ -39,8 +40,8 @@ def export_run(
     """
     settings = json.loads((run / CONFIG).read_text("utf-8"))
     preset = settings["preset"]
-    if preset in MULTIVIEW:
-        _export_multiview(run, folder, settings)
+    if preset in MULTIVIEW or preset in VOLUME:
+        _export_views(run, folder, settings)
         return
     model = build(preset)
     facts = load_weights(run / BEST, model)
@@ -55,9 +56,9 @@ def export_run(
     write_weights(model, preset, folder, half=half, about=about)
 
 
-def _export_multiview(run: Path, folder: Path, settings: dict[str, Any]) -> None:
+def _export_views(run: Path, folder: Path, settings: dict[str, Any]) -> None:
     preset = settings["preset"]
-    model = build_multiview(preset)
+    model = build_multiview(preset) if preset in MULTIVIEW else build_volume(preset)
     if not _says(settings["network"], json.loads(json.dumps(asdict(model.config)))):
         raise ValueError(
             f"The network of {run} is not that of the preset {preset!r}: it was trained with "
@@ -66,7 +67,7 @@ def _export_multiview(run: Path, folder: Path, settings: dict[str, Any]) -> None
         )
     facts = load_weights(run / BEST, model)
     about = {name: facts.pop(name) for name in ("step", "held_out", "sources")}
-    multiview_export.write_weights(model, preset, folder, {**about, "training": facts})
+    safetensors_export.write_weights(model, preset, folder, {**about, "training": facts})
 
 
 def _says(recorded: Any, now: Any) -> bool:

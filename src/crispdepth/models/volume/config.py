@@ -22,6 +22,9 @@ class StereoConfig:
     pyramid: tuple[int, int, int] = (32, 64, 128)
     """Channels inside the extractor of features: at 1/2, and in two stages at 1/4."""
 
+    blocks: tuple[int, int, int, int] = (3, 16, 3, 3)
+    """Residual blocks at 1/2, at 1/4, with more channels, and with holes of two pixels."""
+
     planes: int = 48
     """Depths swept, z = nearest * planes / d for d = 1 .. planes."""
 
@@ -36,6 +39,14 @@ class StereoConfig:
 
     expect: Expectation = "depth"
     """Whether the expectation is taken of depth (equation 3) or of inverse depth."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: there is nothing to sweep."""
+        if self.planes < 2 or self.nearest <= 0:
+            raise ValueError(
+                "A sweep needs two planes or more and a nearest depth > 0, got "
+                f"{self.planes} and {self.nearest:g}."
+            )
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,10 @@ class FusionConfig:
     it (visible), the same with trilinear weights (splat), or the depths' fused signed distance
     (tsdf)."""
 
+    evidence: bool = False
+    """A second channel of depth: how much evidence the fused signed distance has, so that what one
+    unsure view says can be told from what all agree on; needs the embedding tsdf."""
+
     residual: bool = False
     """The network corrects the depths' fused signed distance, from which it starts; needs the
     embedding tsdf."""
@@ -73,11 +88,12 @@ class FusionConfig:
     """The loss is of ``sign(x) log(1 + |x|)``."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError: there is nothing to correct."""
-        if self.residual and self.embedding != "tsdf":
-            raise ValueError(
-                f"residual corrects the embedding tsdf, got the embedding {self.embedding}."
-            )
+        """Raises ValueError: there is nothing to correct, or no evidence."""
+        for name in ("residual", "evidence"):
+            if getattr(self, name) and self.embedding != "tsdf":
+                raise ValueError(
+                    f"{name} is of the embedding tsdf, got the embedding {self.embedding}."
+                )
 
 
 @dataclass(frozen=True)

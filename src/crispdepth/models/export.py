@@ -1,4 +1,4 @@
-"""Writing the multi-view network as a folder of weights; see `crispdepth.models.weights`."""
+"""Writing networks of several views as folders of weights; see `crispdepth.models.weights`."""
 
 import hashlib
 import json
@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 
 from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.models.weights import CONFIG, SAFETENSORS
 
 
 def write_weights(
-    model: MultiviewNetwork, preset: str, folder: Path, about: Mapping[str, Any]
+    model: MultiviewNetwork | VolumeNetwork, preset: str, folder: Path, about: Mapping[str, Any]
 ) -> None:
     """Write the weights, in half precision, and ``config.json``.
 
@@ -30,7 +30,7 @@ def write_weights(
         OSError: a file cannot be written.
     """
     tensors = {
-        name: x.detach().cpu().to(torch.float16).contiguous()
+        name: (x.detach().half() if x.is_floating_point() else x).cpu().contiguous()
         for name, x in model.state_dict().items()
     }
     broken = [name for name, x in tensors.items() if not x.isfinite().all()]

@@ -1,0 +1,394 @@
+"""Learned volumetric fusion beside the classical one of the same depths: the paper's four tables.
+
+    python benchmarks/volume.py train --data rooms.pack --depths rooms.depths --minutes 30
+    python benchmarks/volume.py measure --data DIR --held-out DIR
+
+`train` trains every variant with the same samples for as many steps as the first one takes in
+``--minutes``, each in a run folder of ``--work``; what is done is not done again. `measure` fuses
+every scene with every variant and writes volume.md: the 2-D metrics of the mesh rendered into the
+views, the 3-D metrics in both protocols at 5 cm, and how they fall with the depths, the poses and
+the number of views. ``DIR`` of ``--data`` holds rooms and sevenscenes, that of ``--held-out``
+scenes by `crispdepth synth` that no training has seen.
+
+All surfaces are cut to the triangles that some view sees, so all are single-sided. True are the
+exact depths of rendered rooms, and of 7-Scenes the fused depths of the Kinect.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from crispdepth.data.split import hold_out, open_frames
+from crispdepth.data.volume_config import VolumeSampleConfig
+from crispdepth.evaluation.mesh import (
+    atlas_score,
+    transformerfusion_score,
+    tsdf_l1,
+)
+from crispdepth.geometry.voxel_grid import VoxelGrid
+from crispdepth.io.atomic import write_text
+from crispdepth.models.presets import VOLUME
+from crispdepth.models.volume.config import VolumeNetworkConfig
+from crispdepth.models.volume.network import VolumeNetwork
+from crispdepth.ops.atlas_tsdf import field_mesh
+from crispdepth.ops.blocks import EDGE, unpack
+from crispdepth.ops.rasterise import rasterise
+from crispdepth.ops.resample import shrink_depth
+from crispdepth.tasks.fuse import FuseConfig, integrate_view, start_volume
+from crispdepth.training.checkpoint import load_weights
+from crispdepth.training.config import FitConfig, VolumeObjective
+from crispdepth.training.fit import BEST, CONFIG
+from crispdepth.training.volume import VolumeTraining, train
+from crispdepth.types import Mesh
+from volume_places import SIZE, VOXEL, Place, Shot, arrays, camera_of, places, spoils, true_field
+
+UNTRAINED = "fused distance, untrained"
+"""A fresh residual network: what the learned ones start from."""
+
+TABLES = {
+    "Classical, one stage, two stages": (
+        "classical",
+        UNTRAINED,
+        "one stage, no depth",
+        "two stages",
+    ),
+    "Kernels that turn with the cameras": (
+        "Conv3d",
+        "two stages",
+        "assign",
+        "nearest",
+        "trilinear",
+        "rbf",
+    ),
+    "Overlap masks, that is confidence": ("without masks", "two stages"),
+    "Embedding of depth": (
+        "one stage, no depth",
+        "count",
+        "visible",
+        "splat",
+        "tsdf, not residual",
+        "tsdf without its evidence",
+        "two stages",
+    ),
+}
+FIGURES_2D = ("AbsRel", "AbsDiff", "SqRel", "RMSE", "complete")
+FIGURES_3D = ("L1", "L1 near", "Acc", "Comp", "F", "TF Acc", "TF Comp", "TF F")
+
+
+class Variant(NamedTuple):
+    """What a run trains."""
+
+    network: VolumeNetworkConfig
+    trust: bool = True
+
+
+def variants() -> dict[str, Variant]:
+    """Networks that differ from the preset in one thing, by what that is."""
+    base = VOLUME["volume-small"]
+
+    def fusion(**changes: Any) -> Variant:
+        return Variant(replace(base, fusion=replace(base.fusion, **changes)))
+
+    return {
+        "two stages": Variant(base),
+        "Conv3d": fusion(rotation="none"),
+        "assign": fusion(rotation="assign"),
+        "nearest": fusion(rotation="nearest"),
+        "trilinear": fusion(rotation="trilinear"),
+        "rbf": fusion(rotation="rbf"),
+        "without masks": Variant(base, trust=False),
+        "one stage, no depth": fusion(embedding="none", evidence=False, residual=False),
+        "count": fusion(embedding="count", evidence=False, residual=False),
+        "visible": fusion(embedding="visible", evidence=False, residual=False),
+        "splat": fusion(embedding="splat", evidence=False, residual=False),
+        "tsdf, not residual": fusion(residual=False),
+        "tsdf without its evidence": fusion(evidence=False),
+    }
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train all variants."""
+
+    data: tuple[Path, ...]
+    """Packs (`crispdepth train pack`) of posed frames."""
+
+    depths: tuple[Path, ...] = ()
+    """Depths of `crispdepth train depths`."""
+
+    minutes: float = 30.0
+    """That the first variant trains; the others take as many steps."""
+
+    steps: int = 0
+    """Steps instead of minutes."""
+
+    only: tuple[str, ...] = ()
+    """Variants whose names contain one of these; all without it."""
+
+    samples: VolumeSampleConfig = field(default_factory=VolumeSampleConfig)
+
+    lr: float = 1e-3
+
+    threads: int = 1
+    """Of torch."""
+
+    work: Path = Path("volume-runs")
+    """Folder of the runs."""
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Fuse scenes with all runs."""
+
+    data: Path | None = None
+    """Folder of rooms and sevenscenes."""
+
+    held_out: Path | None = None
+    """Folder of rendered scenes that no training has seen."""
+
+    only: tuple[str, ...] = ()
+    """Variants whose names contain one of these, and the classical fusion; all without it."""
+
+    robust: tuple[str, ...] = ("two stages",)
+    """Variants whose robustness is measured beside the classical one's."""
+
+    consistent: int = 1
+    """Views that must agree with a pixel's depth, as for the depths of the training."""
+
+    every: int = 5
+    """Of the frames of 7-Scenes."""
+
+    threads: int = 2
+    """Of torch."""
+
+    work: Path = Path("volume-runs")
+    """Folder of the runs; depths that were found are kept there, too."""
+
+    out: Path = Path(__file__).parent / "results"
+    """Where volume.md and volume.json go."""
+
+
+class Fused(NamedTuple):
+    """A dense field."""
+
+    tsdf: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+
+Method = Callable[[Sequence[Shot], VoxelGrid], Fused]
+
+
+def train_all(options: TrainOptions) -> None:
+    torch.set_num_threads(options.threads)
+    frames, held_out = hold_out([open_frames(path, "rendered") for path in options.data], 0.05)
+    steps = options.steps
+    for name, variant in variants().items():
+        if options.only and not any(part in name for part in options.only):
+            continue
+        run, start = folder_of(options.work, name), time.perf_counter()
+
+        def training(steps: int, variant: Variant = variant) -> VolumeTraining:
+            fit = FitConfig(
+                steps=steps,
+                batch=1,
+                lr=options.lr,
+                warmup=min(100, steps // 10),
+                ema=0.99,
+                every=max(1, steps // 4),
+                workers=0,
+                cpu=True,
+            )
+            objective = VolumeObjective(trust=variant.trust)
+            return VolumeTraining("volume-small", variant.network, options.samples, objective, fit)
+
+        if not steps and (run / CONFIG).is_file():
+            steps = int(json.loads((run / CONFIG).read_text("utf-8"))["fit"]["steps"])
+        if not steps:
+            trial = options.work / "speed"
+            end = train(
+                training(12), frames, held_out, trial, depths=options.depths, held_out_samples=1
+            )
+            steps = max(12, round(60 * options.minutes * end.steps_per_second))
+        end = train(training(steps), frames, held_out, run, depths=options.depths)
+        seconds = time.perf_counter() - start
+        print(f"{name}: {end.held_out or 'done before'}, {seconds:.0f} s", flush=True)
+
+
+def folder_of(work: Path, name: str) -> Path:
+    return work / "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def measure_all(options: MeasureOptions) -> None:
+    torch.set_num_threads(options.threads)
+    base = Variant(VOLUME["volume-small"])
+    methods: dict[str, Method] = {"classical": classical, UNTRAINED: learned(None, base)}
+    for name, variant in variants().items():
+        run = folder_of(options.work, name)
+        wanted = not options.only or any(part in name for part in options.only)
+        if wanted and (run / BEST).is_file():
+            methods[name] = learned(run, variant)
+    rows: list[dict[str, Any]] = []
+    for place in places(
+        options.data,
+        options.held_out,
+        options.work,
+        consistent=options.consistent,
+        every=options.every,
+    ):
+        for name, method in methods.items():
+            row = {"group": place.group, "scene": place.name, "method": name, "spoilt": "nothing"}
+            rows.append(row | scored(place, method, place.shots))
+            print(json.dumps(rows[-1]), flush=True)
+        for spoilt, shots in spoils(place.shots):
+            for name in ("classical", *options.robust):
+                if name in methods:
+                    row = {"group": place.group, "scene": place.name, "method": name}
+                    rows.append(row | {"spoilt": spoilt} | scored(place, methods[name], shots))
+                    print(json.dumps(rows[-1]), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_text(options.out / "volume.json", json.dumps(rows, indent=1) + "\n")
+    write_text(options.out / "volume.md", tables(rows))
+    print(tables(rows))
+
+
+def mesh_of(fused: Fused, grid: VoxelGrid) -> Mesh:
+    return field_mesh(fused.tsdf, fused.known, grid)
+
+
+def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
+    """The product's field, put into a box."""
+    config = FuseConfig(voxel=grid.voxel_size)
+    volume = start_volume(grid.voxel_size, config)
+    for shot in shots:
+        integrate_view(volume, shot.view, shot.rough, config)
+    keys = volume.store.keys
+    values = volume.store.read(keys)
+    steps = torch.arange(EDGE)
+    voxels = unpack(keys)[:, None] * EDGE + torch.cartesian_prod(steps, steps, steps)
+    place = (voxels - torch.tensor(grid.first)).numpy()
+    inside = ((place >= 0) & (place < np.array(grid.shape))).all(axis=-1)
+    tsdf, weight = np.full(grid.shape, -1, np.float32), np.zeros(grid.shape, np.float32)
+    for target, name in ((tsdf, "tsdf"), (weight, "weight")):
+        target[tuple(place[inside].T)] = values[name].numpy()[inside]
+    known = weight > config.min_weight
+    # It keeps a band about surfaces; what lies beyond is free or unknown.
+    depths = [np.where(shot.rough.confidence > 0, shot.rough.depth.values, 0) for shot in shots]
+    beyond = true_field(depths, [camera_of(shot) for shot in shots], grid).tsdf.numpy()
+    return Fused(np.where(known, tsdf, beyond), known)
+
+
+def learned(run: Path | None, variant: Variant) -> Method:
+    """Fusion with the best weights of a run; None: with fresh ones."""
+    network = VolumeNetwork(variant.network)
+    if run is not None:
+        load_weights(run / BEST, network)
+    network.eval()
+
+    @torch.inference_mode()
+    def fuse(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
+        fusion = network.fusion
+        accumulator = fusion.accumulator(grid, torch.device("cpu"))
+        small = SIZE[0] // 4, SIZE[1] // 4
+        for shot in shots:
+            photo = torch.from_numpy(np.array(shot.view.image)).permute(2, 0, 1)[None] / 255
+            depth, weight = shrink_depth(shot.rough.depth.values, shot.rough.confidence, small)
+            camera = camera_of(shot).resized(small)
+            accumulator.add(
+                network.stereo.features(photo)[0],
+                torch.tensor(camera.K),
+                torch.tensor(camera.cam_from_world),
+                torch.from_numpy(depth),
+                torch.from_numpy(weight) if variant.trust else None,
+            )
+        known = accumulator.seen > 0
+        if fusion.config.embedding == "tsdf":
+            known = accumulator.evidence() > FuseConfig().min_weight
+        return Fused(*arrays((fusion.regress(fusion.unify(accumulator)), known)))
+
+    return fuse
+
+
+def scored(place: Place, method: Method, shots: Sequence[Shot]) -> dict[str, float]:
+    """All figures of a method; the truth is that of the place, whatever is wrong with the shots."""
+    start = time.process_time()
+    fused = method(shots, place.grid)
+    seconds = time.process_time() - start
+    mesh = mesh_of(fused, place.grid)
+    cameras = [camera_of(shot) for shot in place.shots]
+    rasters = [rasterise(mesh, camera) for camera in cameras]
+    figures: list[list[float]] = []
+    for raster, shot in zip(rasters, place.shots, strict=True):
+        both = (shot.true > 0) & (raster.depth > 0)
+        complete = float((raster.depth > 0).mean())
+        if both.any():
+            off, true = np.abs(raster.depth - shot.true)[both], shot.true[both]
+            errors = [off / true, off, off**2 / true, off**2]
+            means = [float(each.mean()) for each in errors]
+            figures.append([*means[:3], means[3] ** 0.5, complete])
+    result = dict(zip(FIGURES_2D, np.mean(figures or [[np.nan] * 5], axis=0).tolist(), strict=True))
+    faces = np.unique(np.concatenate([raster.faces[raster.faces >= 0] for raster in rasters]))
+    used, number = np.unique(mesh.faces[faces], return_inverse=True)
+    seen = Mesh(mesh.vertices[used], number.reshape(-1, 3).astype(np.int32))
+    truth, observed = arrays(place.truth)
+    result["L1"] = tsdf_l1(fused.tsdf, truth, observed)
+    result["L1 near"] = tsdf_l1(fused.tsdf, truth, observed & (np.abs(truth) < 1))
+    for prefix, score in (
+        ("", atlas_score(seen, place.target)),
+        ("TF ", transformerfusion_score(seen, place.target)),
+    ):
+        result[f"{prefix}Acc"], result[f"{prefix}Comp"] = score.accuracy, score.completeness
+        result[f"{prefix}F"] = score.f_score
+    return result | {"CPU s": seconds}
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    names = (*FIGURES_2D, *FIGURES_3D)
+    lines = [
+        f"Voxels of {100 * VOXEL:g} cm, photos of {SIZE[1]} x {SIZE[0]}; lengths in m, L1 in "
+        "truncations of 3 voxels, near: where the truth is within one of a surface; F at 5 cm, "
+        "first in the protocol of Atlas (directions put right), then in that of TransformerFusion. "
+        "Means over scenes.",
+    ]
+
+    def line(label: str, chosen: list[dict[str, Any]]) -> None:
+        cells = [f"{np.mean([row[name] for row in chosen]):.3f}" for name in names]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+
+    def head(title: str) -> None:
+        lines.extend(["", title, "", "| | " + " | ".join(names) + " |"])
+        lines.append("|---|" + "---:|" * len(names))
+
+    for group in dict.fromkeys(row["group"] for row in rows):
+        of_group = [row for row in rows if row["group"] == group]
+        count = len({row["scene"] for row in of_group})
+        lines.extend(["", f"## {group}, {count} scene{'s' * (count > 1)}"])
+        whole = [row for row in of_group if row["spoilt"] == "nothing"]
+        for title, methods in TABLES.items():
+            there = [name for name in methods if any(row["method"] == name for row in whole)]
+            if len(there) > 1:
+                head(f"### {title}")
+                for name in there:
+                    line(name, [row for row in whole if row["method"] == name])
+        head("### Robustness")
+        for spoilt_by in dict.fromkeys(row["spoilt"] for row in of_group):
+            alike = [row for row in of_group if row["spoilt"] == spoilt_by]
+            for name in dict.fromkeys(
+                row["method"] for row in of_group if row["spoilt"] != "nothing"
+            ):
+                line(f"{spoilt_by}: {name}", [row for row in alike if row["method"] == name])
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        {"train": TrainOptions, "measure": MeasureOptions}
+    )
+    train_all(chosen) if isinstance(chosen, TrainOptions) else measure_all(chosen)

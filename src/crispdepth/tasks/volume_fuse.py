@@ -1,0 +1,258 @@
+"""Learned fusion of any number of views in a volume of any size (VolumeFusion; spec B.7).
+
+Views are taken in one at a time. Their depths go into the block-sparse field of classical fusion,
+which says where surfaces may be, what is known there and which colours it has; their features are
+put aside. Then the network goes over the field tile by tile and replaces its distances: a tile has
+all that the network reads of, so the answer is that of one volume about everything, but memory is
+that of a tile, whatever the number of views and the size of the scene.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crispdepth.geometry.frustum import may_see
+from crispdepth.models.volume.features import STRIDE as CELL
+from crispdepth.models.volume.fusion import FusionNetwork
+from crispdepth.models.volume.network import VolumeNetwork
+from crispdepth.ops.posed_conv import nearest_octahedral
+from crispdepth.ops.resample import shrink_depth
+from crispdepth.ops.tiles import Tile, block_values, cut_into_tiles
+from crispdepth.ops.tsdf import TsdfVolume
+from crispdepth.tasks.fuse import (
+    GIGABYTE,
+    Evidence,
+    FuseConfig,
+    camera_of,
+    evidence_of,
+    integrate_view,
+    start_volume,
+)
+from crispdepth.tasks.hull import Hull
+from crispdepth.types import Camera, Float32Map, View, ViewDepth
+
+Kept = MutableMapping[str, Mapping[str, NDArray[Any]]]
+"""Arrays under names, by which work goes on where it stopped; a dict, or files."""
+
+MASK_EDGE = 2
+"""Pixels beside the edges of masks whose depths do not count, at least (spec B.8)."""
+
+FINEST = 4.0
+"""Pixels to a voxel, at least, where its size is chosen: of the features one."""
+
+_TILE_SHARE = 0.75  # of the memory; the rest is for the field
+_EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
+
+
+class Sighting(NamedTuple):
+    """What is remembered of a view between the passes; its maps are put aside under its name."""
+
+    name: str
+    camera: Camera  # of the maps
+    far: float  # beyond this it says nothing; z-depth
+    turn: int  # which of the 24 rotations it is nearest to
+
+
+def volume_config(config: FuseConfig, network: VolumeNetwork) -> FuseConfig:
+    """The choices of fusion for `gather`: what the network says comes first.
+
+    Its truncation is taken, and pixels beside the edges of masks have no say.
+    """
+    truncation = network.fusion.config.truncation
+    return replace(config, truncation=truncation, mask_edge=max(config.mask_edge, MASK_EDGE))
+
+
+def gather(
+    views: Iterable[tuple[View, ViewDepth]],
+    network: VolumeNetwork,
+    config: FuseConfig,
+    kept: Kept,
+    *,
+    hull: Hull | None = None,
+    device: str = "cpu",
+    on_view: Callable[[], object] = lambda: None,
+) -> tuple[TsdfVolume, list[Sighting]]:
+    """The first pass, over the views: the field of their depths, and their features in ``kept``.
+
+    Features that are there already are not made again: ``kept`` is of these views in this order.
+
+    Args:
+        views: photos with cameras, and their depths in the unit of the scene.
+        network: in evaluation mode.
+        config: of `volume_config`, with a voxel size.
+        kept: gets the maps of each view.
+        hull: see `crispdepth.tasks.fuse.fuse`.
+        device: torch's name of where to compute.
+        on_view: called after each view.
+
+    Raises:
+        ValueError: as `crispdepth.tasks.fuse.fuse`.
+        OSError: the temporary folder is full.
+    """
+    assert config.voxel is not None
+    network.to(device)
+    field_memory = max((1 - _TILE_SHARE) * config.max_memory, 0.001)
+    volume = start_volume(config.voxel, replace(config, max_memory=field_memory), device, hull)
+    carves = config.carve and hull is None  # a hull knows better what is beside the object
+    sightings = []
+    for number, (view, depth) in enumerate(views):
+        integrate_view(volume, view, depth, config)
+        name = f"view-{number:06}"
+        maps, camera = _maps(view, evidence_of(view, depth, config), config, carves=carves)
+        if name not in kept:
+            kept[name] = maps | {"features": _features(view, camera, network, device)}
+        sightings.append(_sighting(name, camera, maps["depth"], config, carves=carves))
+        on_view()
+    if not sightings:
+        raise ValueError("There is no view to fuse.")
+    return volume, sightings
+
+
+def plan(volume: TsdfVolume, network: VolumeNetwork, config: FuseConfig) -> list[Tile]:
+    """The tiles that `regress` goes over.
+
+    Raises:
+        ValueError: none fits into the memory.
+    """
+    fusion, memory = network.fusion, _TILE_SHARE * config.max_memory * GIGABYTE
+    try:
+        return cut_into_tiles(
+            volume.store.keys,
+            volume.voxel_size,
+            halo=fusion.halo,
+            stride=fusion.stride,
+            most_voxels=int(memory / voxel_bytes(fusion)),
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Learned fusion needs more than {config.max_memory:g} GB: max_memory."
+        ) from error
+
+
+@torch.inference_mode()
+def regress(
+    volume: TsdfVolume,
+    sightings: Sequence[Sighting],
+    tiles: Iterable[Tile],
+    network: VolumeNetwork,
+    kept: Kept,
+    *,
+    on_tile: Callable[[], object] = lambda: None,
+) -> None:
+    """The second pass, over the tiles: the network's distances take the place of the depths'.
+
+    Theirs stay at the borders of what is seen, where the smaller maps of the network say nothing,
+    and what no depth says anything about stays unknown. Tiles that are in ``kept`` are not
+    computed again.
+
+    Args:
+        volume: of `gather`; it is changed.
+        sightings: of `gather`.
+        tiles: of `plan`.
+        network: the same as there.
+        kept: with the maps of the views; gets the answer of each tile.
+        on_tile: called after each tile.
+    """
+    for tile in tiles:
+        name = "tile-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
+        if name not in kept:
+            kept[name] = _answer(tile, sightings, network.fusion, kept, volume.device)
+        answer = kept[name]
+        distance, known = (torch.from_numpy(answer[part]) for part in ("distance", "known"))
+        group = volume.store.group
+        for keys, new, seen in zip(
+            torch.split(tile.keys, group),
+            torch.split(distance.to(volume.device), group),
+            torch.split(known.to(volume.device), group),
+            strict=True,
+        ):
+            slots, data = volume.store.slots(keys), volume.store.data
+            data["tsdf"][slots] = torch.where(seen, new, data["tsdf"][slots])
+        on_tile()
+
+
+def voxel_bytes(fusion: FusionNetwork) -> float:
+    """Memory of a tile in all, for each of its voxels with the halo; measured, and a fifth more."""
+    return 4.0 * (3 * fusion.channels + 3 * fusion.config.width + 24)
+
+
+def _answer(
+    tile: Tile,
+    sightings: Sequence[Sighting],
+    fusion: FusionNetwork,
+    kept: Kept,
+    device: torch.device,
+) -> dict[str, NDArray[Any]]:
+    """Distance at the voxels of a tile's blocks, and where it has evidence, (n, VOXELS) each."""
+    accumulator = fusion.accumulator(tile.grid, device)
+    seeing = [each for each in sightings if may_see(each.camera, tile.grid, each.far, margin=1.0)]
+    # Views of one rotation after the other: their sums become one before the next are begun.
+    for _, group in groupby(sorted(seeing, key=lambda each: each.turn), lambda each: each.turn):
+        for sighting in group:
+            maps = kept[sighting.name]
+            accumulator.add(
+                torch.from_numpy(maps["features"]).to(device),
+                torch.tensor(sighting.camera.K, device=device),
+                torch.tensor(sighting.camera.cam_from_world, device=device),
+                torch.from_numpy(maps["depth"]).to(device),
+                torch.from_numpy(maps["weight"]).to(device),
+                far=sighting.far,
+            )
+        fusion.settle(accumulator)
+    known = torch.ones(tile.grid.shape, dtype=torch.bool, device=device)
+    if fusion.config.embedding == "tsdf":
+        known = accumulator.observed()
+    distance = fusion.regress(fusion.unify(accumulator))
+    return {
+        "distance": block_values(distance, tile).cpu().numpy(),
+        "known": block_values(known, tile).cpu().numpy(),
+    }
+
+
+def _maps(
+    view: View, evidence: Evidence, config: FuseConfig, *, carves: bool
+) -> tuple[dict[str, Float32Map], Camera]:
+    """Depth and weight of a view at the size of its features, and the camera of that size."""
+    height, width = (max(1, round(side / CELL)) for side in view.image.shape[:2])
+    camera = camera_of(view).resized((height, width))
+    depth, weight = shrink_depth(evidence.depth, evidence.weight, (height, width))
+    if carves:
+        empty = cv2.resize(
+            evidence.empty.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
+        )
+        past = (empty > 0.5) & (depth == 0)
+        assert config.voxel is not None
+        depth[past], weight[past] = _EVERYTHING * config.voxel, 1
+    return {"depth": depth, "weight": weight.clip(0, 1)}, camera
+
+
+@torch.inference_mode()
+def _features(
+    view: View, camera: Camera, network: VolumeNetwork, device: str
+) -> NDArray[np.float32]:
+    """(C, h, w) of the photo."""
+    full = 255 if view.image.dtype == np.uint8 else 65535
+    height, width = (CELL * side for side in camera.size)
+    photo: NDArray[Any] = view.image.astype(np.float32) / np.float32(full)
+    if photo.shape[:2] != (height, width):
+        photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    images = torch.from_numpy(photo).permute(2, 0, 1)[None].to(device)
+    features: Tensor = network.stereo.features(images)
+    return features[0].cpu().numpy()
+
+
+def _sighting(
+    name: str, camera: Camera, depth: Float32Map, config: FuseConfig, *, carves: bool
+) -> Sighting:
+    assert config.voxel is not None
+    farthest = float(depth.max())
+    far = farthest + config.truncation * config.voxel if farthest and not carves else np.inf
+    rotation = torch.from_numpy(camera.cam_from_world[:3, :3].copy())
+    return Sighting(name, camera, far, int(nearest_octahedral(rotation)))
