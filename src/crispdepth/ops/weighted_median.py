@@ -40,7 +40,7 @@ def joint_weighted_median(
     dy, dx = (part.flatten() for part in torch.meshgrid(shifts, shifts, indexing="ij"))
     near = torch.exp(-(dx**2 + dy**2) / radius**2)
     found = values.clone()
-    for pixels in where.nonzero().split(_PART):
+    for pixels in torch.split(where.nonzero(), _PART):
         y, x = pixels[:, :1] + dy, pixels[:, 1:] + dx
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
