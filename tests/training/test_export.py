@@ -40,6 +40,17 @@ def test_the_weights_are_the_best_of_the_run(run: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(dict(model.state_dict()), load_file(run / "best.safetensors"))
 
 
+def test_the_weights_of_the_last_step_are_its_average(run: Path, tmp_path: Path) -> None:
+    export_run(run, tmp_path / "weights", last=True, half=False)
+    saved = load_file(run / "last.safetensors")
+    start = "ema.module."
+    averaged = {name[len(start) :]: t for name, t in saved.items() if name.startswith(start)}
+    torch.testing.assert_close(dict(load_model(tmp_path / "weights").state_dict()), averaged)
+    config = read_config(tmp_path / "weights")
+    line = (run / "log.jsonl").read_text().splitlines()[-1]
+    assert config["held_out"] == json.loads(line)["held_out"]
+
+
 def test_the_weights_say_what_was_learned_how_well_and_from_what(run: Path, tmp_path: Path) -> None:
     export_run(run, tmp_path / "weights")
     config = read_config(tmp_path / "weights")

@@ -31,6 +31,10 @@ class ExportOptions:
     """How steeply it opens around the threshold, as a multiple of what was trained; steep gates are
     shut, and keep the input bit for bit, over more of the photo."""
 
+    last: bool = False
+    """The averaged weights of the last step, not those with the least held-out error: where few
+    samples are held out, that is chance."""
+
     full_precision: bool = False
     """Store the weights as float32, twice the size."""
 
@@ -54,6 +58,7 @@ def run(options: ExportOptions) -> int:
     export_run(
         options.run,
         options.out,
+        last=options.last,
         half=not options.full_precision,
         gate_threshold=options.gate_threshold,
         gate_sharpness=options.gate_sharpness,

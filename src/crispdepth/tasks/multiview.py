@@ -217,10 +217,11 @@ class _Matcher:
         if not chosen or (weight is not None and weight.max() < 0.5):
             nothing = np.zeros(full, np.float32)
             return Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
-        if self._network is not None:
-            return self._predict(photo, chosen, near, far)
         small = self._photo(index, sizes[0])
-        inverse, confidence, step = self._sweep(small, chosen, near, far)
+        if self._network is None:
+            inverse, confidence, step = self._sweep(small, chosen, near, far)
+        else:
+            inverse, confidence, step = self._predict(small, chosen, near, far)
         for size in sizes[1:]:
             if small.evidence.weight is not None:  # what is beside the mask must not bleed into it
                 inverse = pull_push(inverse, (small.evidence.weight >= 0.5).astype(np.float32))
@@ -233,8 +234,11 @@ class _Matcher:
             confidence = confidence * agreement
         return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
 
-    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> Estimate:
-        """Depth of one view by a network."""
+    def _predict(
+        self, photo: Photo, chosen: tuple[int, ...], near: float, far: float
+    ) -> tuple[Float32Map, Float32Map, float]:
+        """Inverse depth and confidence (h, w) of a small photo by a network, and how far about it
+        to look next."""
         assert self._network is not None
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
         sightings = [
@@ -253,8 +257,7 @@ class _Matcher:
             inverse, probability = predict(self._network, sightings, near, far, self._device)
             step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
         inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
-        inverse = inverse.clip(1 / far, 1 / near)
-        return _estimate(photo, inverse, probability, chosen)
+        return inverse, probability, step
 
     def _sweep(
         self, photo: Photo, chosen: Sequence[int], near: float, far: float

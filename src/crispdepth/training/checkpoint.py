@@ -73,6 +73,20 @@ def save_weights(path: str | Path, module: nn.Module, facts: Mapping[str, Any]) 
     _write(path, module.state_dict(), facts)
 
 
+def load_part(path: str | Path, prefix: str, module: nn.Module) -> dict[str, Any]:
+    """Load the module that `save_checkpoint` knew by ``prefix``, strictly; returns its ``facts``.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not hold exactly the weights of this module.
+    """
+    tensors, facts = _read(path)
+    start = f"{prefix}."
+    own = {name[len(start) :]: part for name, part in tensors.items() if name.startswith(start)}
+    _load(path, module, own)
+    return facts
+
+
 def load_weights(path: str | Path, module: nn.Module) -> dict[str, Any]:
     """Load what `save_weights` wrote, strictly; returns its ``facts``.
 

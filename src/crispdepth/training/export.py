@@ -5,17 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from crispdepth.models import export as safetensors_export
 from crispdepth.models.layered.export import write_weights
 from crispdepth.models.presets import MULTIVIEW, VOLUME, build, build_multiview, build_volume
-from crispdepth.training.checkpoint import load_weights
-from crispdepth.training.fit import BEST, CONFIG
+from crispdepth.training.checkpoint import load_part, load_weights
+from crispdepth.training.fit import BEST, CONFIG, LAST, LOG
 
 
 def export_run(
     run: Path,
     folder: Path,
     *,
+    last: bool = False,
     half: bool = True,
     gate_threshold: float = 0.5,
     gate_sharpness: float = 1.0,
@@ -30,6 +33,7 @@ def export_run(
     Args:
         run: folder of a training that was evaluated at least once.
         folder: made if need be.
+        last: the averaged weights of the last step, not those with the least held-out error.
         half: see `write_weights`.
         gate_threshold, gate_sharpness: see `LayeredNet.calibrate_gate`.
 
@@ -41,10 +45,10 @@ def export_run(
     settings = json.loads((run / CONFIG).read_text("utf-8"))
     preset = settings["preset"]
     if preset in MULTIVIEW or preset in VOLUME:
-        _export_views(run, folder, settings)
+        _export_views(run, folder, settings, last=last)
         return
     model = build(preset)
-    facts = load_weights(run / BEST, model)
+    facts = _trained(run, model, last=last)
     model.calibrate_gate(gate_threshold, gate_sharpness)
     about = {
         "variant": facts["objective"]["variant"],
@@ -56,7 +60,7 @@ def export_run(
     write_weights(model, preset, folder, half=half, about=about)
 
 
-def _export_views(run: Path, folder: Path, settings: dict[str, Any]) -> None:
+def _export_views(run: Path, folder: Path, settings: dict[str, Any], *, last: bool) -> None:
     preset = settings["preset"]
     model = build_multiview(preset) if preset in MULTIVIEW else build_volume(preset)
     if not _says(settings["network"], json.loads(json.dumps(asdict(model.config)))):
@@ -65,9 +69,19 @@ def _export_views(run: Path, folder: Path, settings: dict[str, Any]) -> None:
             "other switches (--network), or the preset has changed since. Weights are exported of "
             "presets alone."
         )
-    facts = load_weights(run / BEST, model)
+    facts = _trained(run, model, last=last)
     about = {name: facts.pop(name) for name in ("step", "held_out", "sources")}
     safetensors_export.write_weights(model, preset, folder, {**about, "training": facts})
+
+
+def _trained(run: Path, model: nn.Module, *, last: bool) -> dict[str, Any]:
+    """Load what a run has learned; returns its facts."""
+    if not last:
+        return load_weights(run / BEST, model)
+    facts = load_part(run / LAST, "ema.module", model)
+    del facts["best"]
+    *_, line = (run / LOG).read_text("utf-8").splitlines()
+    return facts | {"held_out": json.loads(line)["held_out"]}
 
 
 def _says(recorded: Any, now: Any) -> bool:
