@@ -7,12 +7,13 @@ without crossing the borders of masks and refined at full resolution: the untrai
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from crispdepth.geometry.bounds import (
     Bounds,
@@ -51,10 +52,19 @@ _SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
 _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
 _STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
 _POLISH = 0.4  # steps of the coarse planes of the network that its answer is looked about
+_ABOUT = 2  # pixels about one whose windows are compared with those of another depth
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
 _CARVING = 32  # views whose silhouettes bound the depths
 _CACHED = 48  # photos at working size that are kept
+
+
+class _Sketch(NamedTuple):
+    """Depth of a small photo."""
+
+    inverse: Float32Map  # (h, w), > 0
+    confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is none
+    step: float  # how far about it finer depth is looked for at first, times 2
 
 
 def estimate_depths(
@@ -77,9 +87,9 @@ def estimate_depths(
         scene: posed views.
         config: see there.
         indices: views that are wanted, ascending; None: all.
-        network: what finds the depth of a view, in evaluation mode: the multi-view network, or
-            the stereo of volumetric fusion, whose confidence is its overlap mask and which is not
-            told of masks. None: classical matching.
+        network: what finds depth, in evaluation mode: the multi-view network, beside classical
+            matching, or the stereo of volumetric fusion instead of it, whose confidence is its
+            overlap mask and which is not told of masks. None: classical matching.
         device: where to compute; None: the CPU.
         note: called with sentences about what the user should know.
 
@@ -218,10 +228,14 @@ class _Matcher:
             nothing = np.zeros(full, np.float32)
             return Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
         small = self._photo(index, sizes[0])
-        if self._network is None:
-            inverse, confidence, step = self._sweep(small, chosen, near, far)
-        else:
-            inverse, confidence, step = self._predict(small, chosen, near, far)
+        found = []
+        if not isinstance(self._network, StereoNetwork):
+            found.append(self._sweep(small, chosen, near, far))
+        if self._network is not None:
+            found.append(self._predict(small, chosen, near, far))
+        inverse, confidence, step = found[0]
+        if len(found) > 1:
+            inverse, confidence = self._better(small, chosen, *found)
         for size in sizes[1:]:
             if small.evidence.weight is not None:  # what is beside the mask must not bleed into it
                 inverse = pull_push(inverse, (small.evidence.weight >= 0.5).astype(np.float32))
@@ -234,11 +248,8 @@ class _Matcher:
             confidence = confidence * agreement
         return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
 
-    def _predict(
-        self, photo: Photo, chosen: tuple[int, ...], near: float, far: float
-    ) -> tuple[Float32Map, Float32Map, float]:
-        """Inverse depth and confidence (h, w) of a small photo by a network, and how far about it
-        to look next."""
+    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> _Sketch:
+        """Of a small photo, by the network."""
         assert self._network is not None
         photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
         sightings = [
@@ -257,12 +268,24 @@ class _Matcher:
             inverse, probability = predict(self._network, sightings, near, far, self._device)
             step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
         inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
-        return inverse, probability, step
+        return _Sketch(inverse, probability, step)
 
-    def _sweep(
-        self, photo: Photo, chosen: Sequence[int], near: float, far: float
-    ) -> tuple[Float32Map, Float32Map, float]:
-        """Inverse depth and confidence (h, w) of a small photo, and the step of the planes."""
+    def _better(
+        self, photo: Photo, chosen: Sequence[int], one: _Sketch, other: _Sketch
+    ) -> tuple[Float32Map, Float32Map]:
+        """Of two depths of a photo with their confidences, at each pixel the one at which the
+        windows about it look more alike."""
+        _, region = crop(photo)
+        compared = self._compared(photo, chosen)
+        costs = [compared(self._tensor(each.inverse[region])) for each in (one, other)]
+        first, second = (avg_pool2d(cost[None], 2 * _ABOUT + 1, 1, _ABOUT)[0] for cost in costs)
+        takes = np.zeros(photo.camera.size, bool)
+        takes[region] = (second < first).cpu().numpy()
+        inverse = np.where(takes, other.inverse, one.inverse)
+        return inverse, np.where(takes, other.confidence, one.confidence)
+
+    def _sweep(self, photo: Photo, chosen: Sequence[int], near: float, far: float) -> _Sketch:
+        """Of a small photo, by a sweep."""
         part, region = crop(photo)
         size = part.camera.size
         others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
@@ -282,7 +305,7 @@ class _Matcher:
         confidence = np.zeros(photo.camera.size, np.float32)
         inverse[region] = (planes[0] + step * best.plane).cpu().numpy()
         confidence[region] = (best.margin / (best.margin + _HALF_SURE)).cpu().numpy()
-        return inverse, confidence, step
+        return _Sketch(inverse, confidence, step)
 
     def _refine(
         self, photo: Photo, chosen: Sequence[int], inverse: Float32Map, reach: float
