@@ -37,7 +37,13 @@ from crispdepth.ops.plane_sweep import (
 )
 from crispdepth.ops.resample import joint_upsample, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
-from crispdepth.tasks.multiview_agreement import Estimate, Neighbour, agreeing, corrected
+from crispdepth.tasks.multiview_agreement import (
+    Corrected,
+    Estimate,
+    Neighbour,
+    agreeing,
+    corrected,
+)
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.multiview_network import Sighting, predict
 from crispdepth.tasks.multiview_photos import Photo, crop, prepare
@@ -341,21 +347,23 @@ class _Matcher:
         own = self._estimates[index]
         asked = own.sources if self._config.consistent else ()
         others = [Neighbour.of(self._estimates[source], self._device) for source in asked]
-        inverse = self._corrected(index, own, others)
+        inverse, taken = self._corrected(index, own, others)
         agree = agreeing(own.camera, inverse, others, self._config.tolerance)
         needed = min(self._config.consistent, len(own.sources))
         share = agree.closeness / needed if needed else torch.ones_like(inverse)
         confidence = own.confidence * share.clamp(max=1).cpu().numpy()
-        valid = (agree.views >= needed).cpu().numpy() & (own.confidence > 0)
+        agrees = agree.views - taken.float() >= needed  # where a depth is from, it agrees anyhow
+        valid = agrees.cpu().numpy() & (own.confidence > 0)
         z = inverse.reciprocal().cpu().numpy()
         depth = DepthMap(z, "depth", self._scene.unit, valid, own.camera)
         return ViewDepth(depth, confidence.astype(np.float32))
 
-    def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Tensor:
-        """Inverse depth (h, w) of a view after its neighbours were asked."""
+    def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Corrected:
+        """A view after its neighbours were asked."""
         inverse = self._tensor(own.inverse)
+        taken = torch.zeros_like(inverse, dtype=torch.bool)
         if not others or not own.confidence.any():
-            return inverse
+            return Corrected(inverse, taken)
         photo = self._photo(index, own.camera.size)
         part, region = crop(photo)
         found = corrected(
@@ -368,8 +376,9 @@ class _Matcher:
             self._config.tolerance,
         )
         _, (near, far) = self._sources(index)
-        inverse[region] = found.clamp(1 / far, 1 / near)
-        return inverse
+        inverse[region] = found.inverse.clamp(1 / far, 1 / near)
+        taken[region] = found.taken
+        return Corrected(inverse, taken)
 
     def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""

@@ -87,6 +87,13 @@ def agreeing(
     return Agreeing(count, closeness)
 
 
+class Corrected(NamedTuple):
+    """A view after others were asked, each (h, w)."""
+
+    inverse: Tensor  # inverse depths, > 0
+    taken: Tensor  # bool: whether it is another view's, whose agreement then says nothing
+
+
 def corrected(
     camera: Camera,
     inverse: Tensor,
@@ -95,7 +102,7 @@ def corrected(
     guide: Tensor,
     weight: Tensor | None,
     tolerance: float,
-) -> Tensor:
+) -> Corrected:
     """The depth of a view, corrected by those of others.
 
     Args:
@@ -107,8 +114,9 @@ def corrected(
         weight: (h, w) in [0, 1], the mask: depth does not move across it; None: ones.
         tolerance: largest difference of agreeing depths, as a share of the depth.
     """
+    taken = torch.zeros_like(inverse, dtype=torch.bool)
     if not others:
-        return inverse
+        return Corrected(inverse, taken)
     seen = torch.stack([seen_from(camera, other) for other in others])
     seen = seen.sort(dim=0, descending=True).values  # whatever the order of the views
     there = seen > 0
@@ -122,13 +130,13 @@ def corrected(
         tried, agree = seen.gather(0, order[rank : rank + 1])[0], ordered[rank]
         score = cost(tried) - _worth(agree)
         better = (score < best) & (agree > 0)
-        inverse = torch.where(better, tried, inverse)
+        inverse, taken = torch.where(better, tried, inverse), taken | better
         best, count = torch.where(better, score, best), torch.where(better, agree, count)
     same = there & ((seen / inverse - 1).abs() < _SAME)
     every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
     inverse = every.nanmedian(dim=0).values
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
-    return joint_weighted_median(
+    along = joint_weighted_median(
         inverse,
         guide,
         trust if weight is None else trust * weight,
@@ -136,6 +144,7 @@ def corrected(
         radius=_REACH,
         step=_STEP,
     )
+    return Corrected(along, taken)
 
 
 def _worth(count: Tensor) -> Tensor:
