@@ -10,6 +10,7 @@ Expectation = Literal["depth", "inverse"]
 Rotation = Literal["none", "octahedral", "assign", "nearest", "trilinear", "rbf"]
 Sampling = Literal["nearest", "bilinear"]
 Embedding = Literal["none", "count", "visible", "splat", "tsdf"]
+MaskSource = Literal["threshold", "predicted", "truth"]
 
 
 @dataclass(frozen=True)
