@@ -11,8 +11,8 @@ Fusion = Literal["tsdf", "volume"]
 
 NO_FUSION_WEIGHTS = (
     "Learned fusion (--fusion volume) needs --fusion-weights DIR, for none are shipped: the first "
-    "training did not beat what it started from. Train some with `crispdepth train volume`, make "
-    "their folder with `crispdepth train export` (docs/training.md), or leave --fusion away."
+    "training hardly improved on what it started from. Train some with `crispdepth train volume`, "
+    "make their folder with `crispdepth train export` (docs/training.md), or leave --fusion away."
 )
 
 
