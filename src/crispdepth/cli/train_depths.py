@@ -66,6 +66,7 @@ def run(options: TrainDepthsOptions) -> int:
     network = load_multiview() if options.method == "multiview" else None
     terminal = Terminal(quiet=False, json=False, bar=not options.no_progress)
     owners: dict[str, Path] = {}
+    opened = []
     for folder in options.data:
         frames = open_frames(folder, options.data_format)
         scenes = posed_scenes(frames)[:: options.every]
@@ -75,6 +76,8 @@ def run(options: TrainDepthsOptions) -> int:
                     f"{owners[scene.name]} and {folder} both have a scene {scene.name!r}, whose "
                     "depths would be the same files; rename one of them."
                 )
+        opened.append((frames, scenes))
+    for frames, scenes in opened:
         with terminal.progress(len(scenes)) as advance:
             cache_depths(scenes, frames, options.out, options.config, network, on_scene=advance)
     print(options.out)
