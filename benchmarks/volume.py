@@ -286,7 +286,11 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
 
 
 def learned(run: Path | None, variant: Variant) -> Method:
-    """Fusion with the best weights of a run; None: with fresh ones."""
+    """Fusion with the best weights of a run; None: with fresh ones.
+
+    As in the product, the classical field says what is known, and keeps its distances where the
+    network's smaller maps have no evidence.
+    """
     network = VolumeNetwork(variant.network)
     if run is not None:
         load_weights(run / BEST, network)
@@ -308,10 +312,12 @@ def learned(run: Path | None, variant: Variant) -> Method:
                 torch.from_numpy(depth),
                 torch.from_numpy(weight) if variant.trust else None,
             )
-        known = accumulator.seen > 0
+        (distance,) = arrays([fusion.regress(fusion.unify(accumulator))])
+        field = classical(shots, grid)
         if fusion.config.embedding == "tsdf":
-            known = accumulator.evidence() > FuseConfig().min_weight
-        return Fused(*arrays((fusion.regress(fusion.unify(accumulator)), known)))
+            (heard,) = arrays([accumulator.observed()])
+            distance = np.where(heard, distance, field.tsdf)
+        return Fused(distance, field.known)
 
     return fuse
 

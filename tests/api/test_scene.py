@@ -215,9 +215,14 @@ def test_weights_of_fusion_that_are_not_there_are_missed_before_any_work(
     noting = Noting()
     with pytest.raises(FileNotFoundError, match="There are no weights 'nowhere'"):
         reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
+    other = replace(config, fusion_weights="multiview-small")
+    with pytest.raises(ValueError, match="choose weights for this task"):
+        reconstruct(ball, tmp_path, what=("mesh",), config=other, watch=noting)
     assert not any("depth of" in line for line in noting.lines)
     with pytest.raises(ValueError, match="or choose the fusion volume"):
         ReconstructConfig(fusion_weights="mine")
+    with pytest.raises(ValueError, match=r"none are shipped.*crispdepth train volume"):
+        ReconstructConfig(fusion="volume")
 
 
 def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_wrong_options_are_usage_errors(
     assert said in capsys.readouterr().err
 
 
+def test_scenes_of_one_name_in_two_datasets_are_refused(
+    pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The depths of one would be taken for those of the other."""
+    pack_frames(ball_frames("a", 2), tmp_path / "others.pack")
+    words = ("train", "depths", pack, str(tmp_path / "others.pack"), "-o", str(tmp_path / "depths"))
+    assert main([*words, "--method", "classical", "--consistent", "0"]) == ExitCode.USAGE
+    assert "others.pack both have a scene 'a'" in capsys.readouterr().err
+
+
 def test_every_zeroth_scene_is_a_usage_error(
     pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,8 +91,12 @@ def gigabytes(made: VolumeNetwork, side: int) -> float:
     ],
 )
 def test_tiled_is_dense(fusion: FusionConfig) -> None:
-    """The dense volume is one grid about everything, into which all views are put whole."""
-    made, views = network(fusion), ball(5)
+    """The dense volume is one grid about everything, into which all views are put whole.
+
+    One of them looks away: no tile asks it, but it is one of all views.
+    """
+    away = looking_at(np.array([0, 30.0, 0]), np.array([0, 60.0, 0]), SIZE, 80)
+    made, views = network(fusion), [*ball(5), seen(away, np.zeros(SIZE, np.float32))]
     config = volume_config(CONFIG, made)
     kept: Kept = {}
     volume, sightings = gather(views, made, config, kept)
@@ -105,7 +109,7 @@ def test_tiled_is_dense(fusion: FusionConfig) -> None:
             torch.from_numpy(kept[each.name][part]) for part in ("features", "depth", "weight")
         )
         pose = torch.tensor(each.camera.cam_from_world)
-        whole.add(features, torch.tensor(each.camera.K), pose, depth, weight, far=each.far)
+        whole.add(features, torch.tensor(each.camera.K), pose, depth, weight)
     with torch.no_grad():
         dense = made.fusion.regress(made.fusion.unify(whole))
     small = replace(config, max_memory=gigabytes(made, 54))

@@ -51,6 +51,17 @@ def test_the_weights_of_the_last_step_are_its_average(run: Path, tmp_path: Path)
     assert config["held_out"] == json.loads(line)["held_out"]
 
 
+def test_weights_of_a_step_that_was_not_evaluated_have_no_figures_of_another(
+    run: Path, tmp_path: Path
+) -> None:
+    """A run that was stopped between two evaluations."""
+    line = json.loads((run / "log.jsonl").read_text())
+    (run / "log.jsonl").write_text(json.dumps(line | {"step": 0}) + "\n")
+    export_run(run, tmp_path / "weights", last=True)
+    config = read_config(tmp_path / "weights")
+    assert (config["step"], config["held_out"]) == (1, {})
+
+
 def test_the_weights_say_what_was_learned_how_well_and_from_what(run: Path, tmp_path: Path) -> None:
     export_run(run, tmp_path / "weights")
     config = read_config(tmp_path / "weights")

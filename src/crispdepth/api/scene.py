@@ -304,13 +304,15 @@ def _fusion_facts(config: ReconstructConfig) -> list[object]:
     """What decides how depths are fused, but for the numbers; nothing if that is classical.
 
     Raises:
-        OSError, ValueError: the weights of the network are not there or not understood.
+        ImportError: torch is not installed.
+        OSError, ValueError: the weights of the network are not there, or are no such.
     """
-    if config.fusion == "tsdf":
+    if config.fusion_weights is None:
         return []
-    from crispdepth.models.weights import DEFAULT_VOLUME, read_config
+    from crispdepth.models.weights import load_volume, read_config
 
-    return ["volume", read_config(config.fusion_weights or DEFAULT_VOLUME)["sha256"]]
+    load_volume(config.fusion_weights)  # those of another task are refused before hours of work
+    return ["volume", read_config(config.fusion_weights)["sha256"]]
 
 
 def _fusing(result: Reconstruction) -> FuseConfig:
@@ -370,11 +372,11 @@ def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: W
 
     scene, usable = result.scene, result.with_depth
     hull, network, pixels = None, None, None
-    if result.config.fusion == "volume":
-        from crispdepth.models.weights import DEFAULT_VOLUME, load_volume
+    if result.config.fusion_weights is not None:
+        from crispdepth.models.weights import load_volume
         from crispdepth.tasks.volume_fuse import FINEST
 
-        network, pixels = load_volume(result.config.fusion_weights or DEFAULT_VOLUME), FINEST
+        network, pixels = load_volume(result.config.fusion_weights), FINEST
     if fusing.carve:
         hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
         if hull is not None and not result.given:

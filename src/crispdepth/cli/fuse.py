@@ -13,7 +13,7 @@ from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.cli.torch_extra import require_device, require_torch
 from crispdepth.tasks.fuse_config import FuseConfig
-from crispdepth.tasks.reconstruct_config import Fusion
+from crispdepth.tasks.reconstruct_config import NO_FUSION_WEIGHTS, Fusion
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class FuseOptions(SceneOptions):
     # fusion, which reads the photos, too.
     fusion: Fusion = "tsdf"
 
-    # Weights of that network: a folder of exported ones. Without it, the shipped ones.
+    # Weights of that network, which needs them: a folder by `crispdepth train export` of a run of
+    # `crispdepth train volume`. None are shipped yet.
     fusion_weights: str | None = None
 
     # How depths become a surface.
@@ -56,6 +57,8 @@ def run(options: FuseOptions) -> int:
 
     if options.fusion_weights is not None and options.fusion != "volume":
         raise UsageError("--fusion-weights are those of --fusion volume.")
+    if options.fusion == "volume" and options.fusion_weights is None:
+        raise UsageError(NO_FUSION_WEIGHTS)
     check_output(options.out, SUFFIXES, overwrite=options.overwrite)
     require_torch("Fusion")
     require_device(options.device)
@@ -70,11 +73,11 @@ def run(options: FuseOptions) -> int:
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
     config, network, pixels = options.config, None, None
-    if options.fusion == "volume":
-        from crispdepth.models.weights import DEFAULT_VOLUME, load_volume
+    if options.fusion_weights is not None:
+        from crispdepth.models.weights import load_volume
         from crispdepth.tasks.volume_fuse import FINEST
 
-        network, pixels = load_volume(options.fusion_weights or DEFAULT_VOLUME), FINEST
+        network, pixels = load_volume(options.fusion_weights), FINEST
     if config.voxel is None:
         chosen = [usable[i] for i in spread(len(usable), SAMPLED)]
         voxel = voxel_size(given_views(scene, chosen), config, pixels=pixels)

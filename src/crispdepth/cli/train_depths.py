@@ -47,7 +47,7 @@ def run(options: TrainDepthsOptions) -> int:
     """Run ``crispdepth train depths``.
 
     Raises:
-        UsageError: an option is out of range.
+        UsageError: an option is out of range, or datasets have scenes of the same name.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the data cannot be used, or a file not be written.
     """
@@ -65,9 +65,19 @@ def run(options: TrainDepthsOptions) -> int:
         ) from error
     network = load_multiview() if options.method == "multiview" else None
     terminal = Terminal(quiet=False, json=False, bar=not options.no_progress)
+    owners: dict[str, Path] = {}
+    opened = []
     for folder in options.data:
         frames = open_frames(folder, options.data_format)
         scenes = posed_scenes(frames)[:: options.every]
+        for scene in scenes:
+            if owners.setdefault(scene.name, folder) != folder:
+                raise UsageError(
+                    f"{owners[scene.name]} and {folder} both have a scene {scene.name!r}, whose "
+                    "depths would be the same files; rename one of them."
+                )
+        opened.append((frames, scenes))
+    for frames, scenes in opened:
         with terminal.progress(len(scenes)) as advance:
             cache_depths(scenes, frames, options.out, options.config, network, on_scene=advance)
     print(options.out)

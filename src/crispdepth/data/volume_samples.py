@@ -24,13 +24,11 @@ from crispdepth.data.strokes import Rng
 from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.io.view_depths import has_view_depth, read_view_depth
+from crispdepth.models.volume.features import STRIDE as CELL
 from crispdepth.ops.atlas_tsdf import atlas_tsdf
 from crispdepth.ops.mask_contract import erode
 from crispdepth.ops.resample import shrink, shrink_depth
 from crispdepth.types import BoolMap, Camera, Float32Map, Size
-
-CELL = 4
-"""Pixels of photos to one of features."""
 
 LOOK, SLIGHT = 0.3, 0.05
 """Brightness, contrast and saturation change by up to the first share for all views of a sample,

@@ -34,9 +34,6 @@ DEFAULT = "layered-small"
 DEFAULT_MULTIVIEW = "multiview-small"
 """The shipped weights that depth from several views uses."""
 
-DEFAULT_VOLUME = "volume-small"
-"""The shipped weights that learned fusion uses."""
-
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -112,8 +109,10 @@ def load_multiview(name_or_path: str | Path = DEFAULT_MULTIVIEW) -> "MultiviewNe
     return network
 
 
-def load_volume(name_or_path: str | Path = DEFAULT_VOLUME) -> "VolumeNetwork":
-    """The network of volumetric fusion with its weights; see `load_model`."""
+def load_volume(name_or_path: str | Path) -> "VolumeNetwork":
+    """The network of volumetric fusion with its weights, of which none are shipped yet; see
+    `load_model`.
+    """
     try:
         from crispdepth.models.presets import VOLUME, build_volume
     except ImportError as error:

@@ -7,6 +7,7 @@ all that the network reads of, so the answer is that of one volume about everyth
 that of a tile, whatever the number of views and the size of the scene.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from crispdepth.geometry.frustum import may_see
 from crispdepth.models.volume.features import STRIDE as CELL
-from crispdepth.models.volume.fusion import FusionNetwork
+from crispdepth.models.volume.fusion import FusionNetwork, sight_limit
 from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.ops.posed_conv import nearest_octahedral
 from crispdepth.ops.resample import shrink_depth
@@ -108,7 +109,7 @@ def gather(
         maps, camera = _maps(view, evidence_of(view, depth, config), config, carves=carves)
         if name not in kept:
             kept[name] = maps | {"features": _features(view, camera, network, device)}
-        sightings.append(_sighting(name, camera, maps["depth"], config, carves=carves))
+        sightings.append(_sighting(name, camera, maps, network.fusion, config))
         on_view()
     if not sightings:
         raise ValueError("There is no view to fuse.")
@@ -203,9 +204,9 @@ def _answer(
                 torch.tensor(sighting.camera.cam_from_world, device=device),
                 torch.from_numpy(maps["depth"]).to(device),
                 torch.from_numpy(maps["weight"]).to(device),
-                far=sighting.far,
             )
         fusion.settle(accumulator)
+    accumulator.views = len(sightings)  # a share of all views (count) is not one of a tile's
     known = torch.ones(tile.grid.shape, dtype=torch.bool, device=device)
     if fusion.config.embedding == "tsdf":
         known = accumulator.observed()
@@ -249,10 +250,16 @@ def _features(
 
 
 def _sighting(
-    name: str, camera: Camera, depth: Float32Map, config: FuseConfig, *, carves: bool
+    name: str,
+    camera: Camera,
+    maps: Mapping[str, Float32Map],
+    fusion: FusionNetwork,
+    config: FuseConfig,
 ) -> Sighting:
     assert config.voxel is not None
-    farthest = float(depth.max())
-    far = farthest + config.truncation * config.voxel if farthest and not carves else np.inf
+    far = math.inf
+    if fusion.config.reads_depth:
+        depth, weight = (torch.from_numpy(maps[part]) for part in ("depth", "weight"))
+        far = sight_limit(depth, weight, fusion.config.truncation * config.voxel)
     rotation = torch.from_numpy(camera.cam_from_world[:3, :3].copy())
     return Sighting(name, camera, far, int(nearest_octahedral(rotation)))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from crispdepth.models.volume.config import MaskSource
+
 VolumeStage = Literal["stereo", "fusion", "both"]
-MaskSource = Literal["threshold", "predicted", "truth"]
 Variant = Literal["layered", "direct-composite", "direct-paired"]
 
 

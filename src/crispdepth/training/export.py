@@ -80,8 +80,10 @@ def _trained(run: Path, model: nn.Module, *, last: bool) -> dict[str, Any]:
         return load_weights(run / BEST, model)
     facts = load_part(run / LAST, "ema.module", model)
     del facts["best"]
-    *_, line = (run / LOG).read_text("utf-8").splitlines()
-    return facts | {"held_out": json.loads(line)["held_out"]}
+    lines = map(json.loads, (run / LOG).read_text("utf-8").splitlines())
+    # A run that was stopped between two evaluations has none of its last step.
+    found = [line["held_out"] for line in lines if line["step"] == facts["step"]]
+    return facts | {"held_out": found[-1] if found else {}}
 
 
 def _says(recorded: Any, now: Any) -> bool:

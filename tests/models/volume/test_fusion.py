@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.models.volume.config import Embedding, FusionConfig, Rotation
-from crispdepth.models.volume.fusion import Accumulator, FusionNetwork
+from crispdepth.models.volume.fusion import Accumulator, FusionNetwork, sight_limit
 from crispdepth.ops.posed_conv import posed_conv
 from crispdepth.ops.volume_features import backproject, in_sight, taps
 
@@ -187,6 +187,24 @@ def test_a_weight_of_zero_casts_no_vote() -> None:
     fused = network(embedding="tsdf").accumulator(GRID, CPU)
     fused.add(torch.zeros(4, *SIZE), K, pose(), blurred, torch.zeros(SIZE))
     assert not fused.observed().any()
+
+
+def test_a_view_says_nothing_beyond_the_farthest_that_counts() -> None:
+    """The same in training and in use, which asks tiles by it."""
+    features, _, place, depth = views(1)[0]
+    depth, weight = depth.clone(), torch.ones(SIZE)
+    depth[0, 0], weight[0, 0] = 100, 0  # does not count
+    limit = sight_limit(depth, weight, 0.3)
+    assert limit == pytest.approx(float(views(1)[0][3].max()) + 0.3)
+    assert sight_limit(depth, None, 0.3) == pytest.approx(100.3)
+    assert sight_limit(0 * depth, weight, 0.3) == math.inf
+    z = torch.from_numpy(GRID.axes()[2])
+    for embedding, last in (("tsdf", limit), ("visible", limit), ("none", math.inf)):
+        accumulator = network(embedding=embedding).accumulator(GRID, CPU)
+        accumulator.add(features, K, place, depth, weight)
+        reached = accumulator.seen.amax(dim=(0, 1)) > 0
+        assert torch.equal(reached, z <= last)
+        assert not accumulator.sums[0].view(*GRID.shape, -1)[:, :, ~reached].any()
 
 
 def test_features_may_be_kept_to_the_surface() -> None:

@@ -10,6 +10,7 @@ Expectation = Literal["depth", "inverse"]
 Rotation = Literal["none", "octahedral", "assign", "nearest", "trilinear", "rbf"]
 Sampling = Literal["nearest", "bilinear"]
 Embedding = Literal["none", "count", "visible", "splat", "tsdf"]
+MaskSource = Literal["threshold", "predicted", "truth"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ class FusionConfig:
 
     log: bool = False
     """The loss is of ``sign(x) log(1 + |x|)``."""
+
+    @property
+    def reads_depth(self) -> bool:
+        """Whether depths make a difference to the features and channels of the volume."""
+        return self.embedding != "none" or self.truncate > 0
 
     def __post_init__(self) -> None:
         """Raises ValueError: there is nothing to correct, or no evidence."""

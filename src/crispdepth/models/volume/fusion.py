@@ -91,10 +91,8 @@ class Accumulator:
         cam_from_world: Tensor,
         depth: Tensor | None = None,
         weight: Tensor | None = None,
-        *,
-        far: float = math.inf,
     ) -> None:
-        """Add a view.
+        """Add a view, which says nothing beyond its `sight_limit` where its depth is read.
 
         Args:
             features: (C, h, w).
@@ -103,13 +101,15 @@ class Accumulator:
             depth: (h, w) in the unit of the scene, 0 = none; None: the view has no depth.
             weight: (h, w) in [0, 1], how much each pixel's depth counts: 0 beside masks' edges
                 and on what is not the object. None: ones.
-            far: z-depth beyond which the view says nothing.
 
         Raises:
             ValueError: shapes do not fit.
         """
         self._check(features, depth, weight)
         size = features.shape[1], features.shape[2]
+        far = math.inf
+        if depth is not None and (self.embedding != "none" or self.truncate):
+            far = sight_limit(depth, weight, self.truncation * self.grid.voxel_size)
         sight = in_sight(self.grid, K, cam_from_world, size, far)
         self.views += 1
         self.seen.view(-1)[sight.voxels] += 1
@@ -326,6 +326,21 @@ class FusionNetwork(nn.Module):
                 return None
             case how:
                 return lambda volume, turn: posed_conv(volume, self.posed.weight, turn, how)
+
+
+def sight_limit(depth: Tensor, weight: Tensor | None, band: float) -> float:
+    """The z-depth beyond which a view says nothing: the farthest that counts, and ``band``.
+
+    Args:
+        depth: (h, w), 0 = none.
+        weight: (h, w) of the pixels, 0 = does not count; None: ones.
+        band: in the unit of the depth.
+
+    Returns:
+        Infinity if no depth counts: nothing is known of where the rays end.
+    """
+    farthest = float((depth if weight is None else depth * (weight > 0)).detach().max())
+    return farthest + band if farthest else math.inf
 
 
 def as_volume(rows: Tensor, shape: Index) -> Tensor:

@@ -6,14 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from crispdepth.geometry.voxel_grid import VoxelGrid
-from crispdepth.models.volume.config import VolumeNetworkConfig
+from crispdepth.models.volume.config import MaskSource, VolumeNetworkConfig
 from crispdepth.models.volume.fusion import FusionNetwork
-from crispdepth.models.volume.stereo import (
-    MaskSource,
-    StereoNetwork,
-    StereoPrediction,
-    depth_weight,
-)
+from crispdepth.models.volume.stereo import StereoNetwork, StereoPrediction, depth_weight
 from crispdepth.ops.cost_volume import resized_intrinsics
 
 

@@ -8,13 +8,13 @@ specification.
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crispdepth.models.volume.config import Expectation, StereoConfig
+from crispdepth.models.volume.config import Expectation, MaskSource, StereoConfig
 from crispdepth.models.volume.features import STRIDE, FeatureExtractor
 from crispdepth.models.volume.layers3d import ConvBnReLU3d, Hourglass3d
 from crispdepth.ops.cost_volume import (
@@ -27,8 +27,6 @@ from crispdepth.ops.cost_volume import (
 
 OVERLAPS = 0.5
 """Masks above this say that a neighbour shows the same."""
-
-MaskSource = Literal["threshold", "predicted", "truth"]
 
 
 class StereoPrediction(NamedTuple):
