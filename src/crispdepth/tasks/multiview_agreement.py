@@ -91,7 +91,7 @@ class Corrected(NamedTuple):
     """A view after others were asked, each (h, w)."""
 
     inverse: Tensor  # inverse depths, > 0
-    taken: Tensor  # bool: whether it is another view's, whose agreement then says nothing
+    taken: Tensor  # bool: it is that of another view, whose agreement then says nothing
 
 
 def corrected(
@@ -114,9 +114,9 @@ def corrected(
         weight: (h, w) in [0, 1], the mask: depth does not move across it; None: ones.
         tolerance: largest difference of agreeing depths, as a share of the depth.
     """
-    taken = torch.zeros_like(inverse, dtype=torch.bool)
     if not others:
-        return Corrected(inverse, taken)
+        return Corrected(inverse, torch.zeros_like(inverse, dtype=torch.bool))
+    own = inverse
     seen = torch.stack([seen_from(camera, other) for other in others])
     seen = seen.sort(dim=0, descending=True).values  # whatever the order of the views
     there = seen > 0
@@ -130,8 +130,9 @@ def corrected(
         tried, agree = seen.gather(0, order[rank : rank + 1])[0], ordered[rank]
         score = cost(tried) - _worth(agree)
         better = (score < best) & (agree > 0)
-        inverse, taken = torch.where(better, tried, inverse), taken | better
+        inverse = torch.where(better, tried, inverse)
         best, count = torch.where(better, score, best), torch.where(better, agree, count)
+    taken = (inverse / own - 1).abs() > tolerance
     same = there & ((seen / inverse - 1).abs() < _SAME)
     every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
     inverse = every.nanmedian(dim=0).values
