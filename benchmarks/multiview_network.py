@@ -56,6 +56,9 @@ class Tables:
     data: Path
     """Folder with rooms, objects and settings."""
 
+    groups: tuple[str, ...] = ("rooms", "objects", "settings")
+    """Which of them."""
+
     held_out: tuple[Path, ...] = ()
     """Folders of scenes of one's own."""
 
@@ -107,7 +110,7 @@ def tables(options: Tables) -> None:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
-    groups = [options.data / name for name in ("rooms", "objects", "settings")]
+    groups = [options.data / name for name in options.groups]
     for group in (*groups, *options.held_out):
         folders = sorted(path for path in group.iterdir() if (path / "scene.json").is_file())
         scenes = [_scene(folder, options.quality) for folder in folders]
