@@ -150,6 +150,9 @@ def test_parts_that_a_network_has_not_are_left_out_if_that_is_asked_for() -> Non
         adopt(bare, whole.state_dict())
     adopt(bare, whole.state_dict(), surplus=True)
     torch.testing.assert_close(bare.merge_half.weight, whole.merge_half.weight)
+    coarse = made(replace(SMALL, planes=(SMALL.planes[0], 0)))
+    adopt(coarse, whole.state_dict(), surplus=True)
+    torch.testing.assert_close(coarse.merge_half.weight, whole.merge_half.weight)
 
 
 def test_what_is_no_part_may_not_be_missing() -> None:

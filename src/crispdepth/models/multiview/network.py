@@ -288,6 +288,9 @@ ADDED = (
 """Parts that a network may have or not: with their first weights they change nothing, or next to
 nothing (`EdgeVolume` of the convex kind)."""
 
+FINER = ("correlate_half.", "filter_half.")
+"""The finer sweep, which a network may do without."""
+
 
 def adopt(
     network: MultiviewNetwork, tensors: Mapping[str, Tensor], *, surplus: bool = False
@@ -307,7 +310,9 @@ def adopt(
     own = network.state_dict()
     missing = [name for name in own if name not in tensors and not name.startswith(ADDED)]
     unknown = [
-        name for name in tensors if name not in own and not (surplus and name.startswith(ADDED))
+        name
+        for name in tensors
+        if name not in own and not (surplus and name.startswith(ADDED + FINER))
     ]
     if missing or unknown:
         raise ValueError(
