@@ -250,8 +250,7 @@ def _errors(
 ) -> Iterator[Row]:
     """Of each measured view, over pixels of the object, or of all without masks."""
     shown = replace(scene, read=lambda index: _with_masks(scene[index], index, told, spoil))
-    ranges = [_range(scene, index) for index in range(len(scene))]
-    near, far = (pick(pair[end] for pair in ranges) for end, pick in enumerate((min, max)))
+    near, far = _range(scene)
     # What the depths of other views say is part of a method; one that agrees is enough.
     config = MultiviewConfig(quality=quality, consistent=1, near=near, far=far)
     every = count >= len(scene)
@@ -295,15 +294,15 @@ def _filled(depth: Float32Map, answered: BoolMap) -> Float32Map:
     return np.asarray(depth[tuple(nearest)], np.float32)
 
 
-def _range(scene: Scene, index: int) -> tuple[float, float]:
+def _range(scene: Scene) -> tuple[float, float]:
     """The stated bounds for scenes without masks; masks say it by their hull, told or not."""
     assert scene.bounds is not None
-    if scene[index].masks is None:
+    if scene[0].masks is None:
         return scene.bounds
     masks = [evidence(view.masks, view.image.shape[:2]).inside for view in scene]
-    order = [index, *(other for other in range(len(scene)) if other != index)]
-    hull = bounds_from_masks([scene.cameras[i] for i in order], [masks[i] for i in order], 0)
-    return scene.bounds if hull is None else hull
+    hulls = [bounds_from_masks(scene.cameras, masks, index) for index in range(len(scene))]
+    ranges = [scene.bounds if hull is None else hull for hull in hulls]
+    return min(near for near, _ in ranges), max(far for _, far in ranges)
 
 
 def _with_masks(view: View, index: int, told: bool, spoil: Spoil) -> View:
