@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crispdepth.data.posed_scenes import choose_views, depth_bounds, joint_bounds, posed_scenes
+from crispdepth.data.posed_scenes import (
+    choose_views,
+    depth_bounds,
+    joint_bounds,
+    posed_scenes,
+    with_views,
+)
 from tests.posed import ball_frames
 
 
@@ -55,3 +61,17 @@ def test_views_are_different_ones_that_see_the_same() -> None:
     assert sorted(choose_views(scene, 12, rng)) == [*range(12)]
     with pytest.raises(ValueError, match="Scene a has 12 views, not 13"):
         choose_views(scene, 13, rng)
+
+
+def test_frames_of_one_name_are_not_taken_for_one_place() -> None:
+    frames = ball_frames("a", 3)
+    with pytest.raises(ValueError, match=f"Two frames are called {frames[0].name}"):
+        posed_scenes([*frames, frames[0]])
+
+
+def test_scenes_with_too_few_views_are_left_out() -> None:
+    frames = ball_frames("a", 3)
+    (scene,) = scenes = posed_scenes(frames)
+    assert with_views(scenes, len(scene)) == [scene]
+    with pytest.raises(ValueError, match=f"No scene has {len(scene) + 1} posed views"):
+        with_views(scenes, len(scene) + 1)

@@ -1,6 +1,6 @@
 """Changing values of a config by name, where there are too many for flags of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,19 @@ def with_settings(config: Config, settings: Sequence[str], flag: str) -> Config:
         name, _, text = setting.partition("=")
         config = _changed(config, name.split("."), text, f"{flag} {setting}")
     return config
+
+
+def preset_with_settings(
+    presets: Mapping[str, Config], preset: str, settings: Sequence[str]
+) -> Config:
+    """The preset of that name (`--preset`) with settings (`--network`), see `with_settings`.
+
+    Raises:
+        UsageError: there is no such preset, or as `with_settings`.
+    """
+    if preset not in presets:
+        raise UsageError(f"There is no preset {preset!r}; choose one of {', '.join(presets)}.")
+    return with_settings(presets[preset], settings, "--network")
 
 
 def _changed(config: Any, path: Sequence[str], text: str, label: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth.cli.errors import UsageError
-from crispdepth.cli.settings import with_settings
+from crispdepth.cli.settings import preset_with_settings
 from crispdepth.cli.train import Format
 from crispdepth.cli.train_progress import Watch, finish, interruptible
 from crispdepth.data.multiview_config import MultiviewSampleConfig
@@ -87,12 +87,9 @@ def run(options: TrainMultiviewOptions) -> int:
         raise ImportError(
             f'Training needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
-    if options.preset not in MULTIVIEW:
-        presets = ", ".join(MULTIVIEW)
-        raise UsageError(f"There is no preset {options.preset!r}; choose one of {presets}.")
     training = MultiviewTraining(
         options.preset,
-        with_settings(MULTIVIEW[options.preset], options.network, "--network"),
+        preset_with_settings(MULTIVIEW, options.preset, options.network),
         options.samples,
         stages,
         options.objective,

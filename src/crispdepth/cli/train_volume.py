@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth.cli.errors import UsageError
-from crispdepth.cli.settings import with_settings
+from crispdepth.cli.settings import preset_with_settings
 from crispdepth.cli.train import Format
 from crispdepth.cli.train_progress import Watch, finish, interruptible
 from crispdepth.data.volume_config import VolumeSampleConfig
@@ -86,12 +86,9 @@ def run(options: TrainVolumeOptions) -> int:
         raise ImportError(
             f'Training needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
-    if options.preset not in VOLUME:
-        presets = ", ".join(VOLUME)
-        raise UsageError(f"There is no preset {options.preset!r}; choose one of {presets}.")
     training = VolumeTraining(
         options.preset,
-        with_settings(VOLUME[options.preset], options.network, "--network"),
+        preset_with_settings(VOLUME, options.preset, options.network),
         options.samples,
         options.objective,
         options.fit,

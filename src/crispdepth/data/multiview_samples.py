@@ -19,11 +19,11 @@ from crispdepth.data.mask_errors import spoiled
 from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.posed_scenes import (
     Bounds,
-    PosedScene,
     choose_views,
     depth_bounds,
     joint_bounds,
     posed_scenes,
+    with_views,
 )
 from crispdepth.data.samples import JPEG, SOFTNESS, compressed, recoloured, softened
 from crispdepth.data.strokes import Rng
@@ -98,18 +98,6 @@ class MultiviewSampler:
         """
         self.frames, self.config, self.scenes = frames, config, posed_scenes(frames)
 
-    def with_views(self, count: int) -> Sequence[PosedScene]:
-        """The scenes that have as many posed views.
-
-        Raises:
-            ValueError: there is none.
-        """
-        scenes = [scene for scene in self.scenes if len(scene) >= count]
-        if not scenes:
-            most = max(map(len, self.scenes))
-            raise ValueError(f"No scene has {count} posed views, the most are {most}.")
-        return scenes
-
     def draw(self, seed: int, index: int, size: Size, views: int) -> MultiviewSample:
         """Sample ``index`` of the endless stream ``seed``.
 
@@ -122,7 +110,7 @@ class MultiviewSampler:
             ValueError: no scene has so many views.
         """
         rng = np.random.default_rng([seed, index])
-        scenes = self.with_views(views)
+        scenes = with_views(self.scenes, views)
         scene = scenes[int(rng.integers(len(scenes)))]
         chosen = choose_views(scene, views, rng)
         frames = [self.frames[scene.indices[number]] for number in chosen]

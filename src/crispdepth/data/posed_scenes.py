@@ -48,11 +48,19 @@ def posed_scenes(frames: Sequence[RgbdFrame]) -> tuple[PosedScene, ...]:
     Every frame is read once. Frames without a camera, whose tracking was lost, are left out.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or two frames have one name.
     """
     found: dict[str, list[tuple[int, Camera, Bounds | None]]] = {}
+    names: set[str] = set()
     for index in range(len(frames)):
         frame = frames[index]
+        if frame.name in names:
+            raise ValueError(
+                f"Two frames are called {frame.name}: datasets whose scenes have the same names "
+                "would be taken for one place. Give the folders of one of them other names and "
+                "pack it anew."
+            )
+        names.add(frame.name)
         if frame.depth.camera is not None:
             facts = index, frame.depth.camera, depth_bounds(frame.depth.values)
             found.setdefault(frame.name.rpartition("/")[0], []).append(facts)
@@ -63,6 +71,19 @@ def posed_scenes(frames: Sequence[RgbdFrame]) -> tuple[PosedScene, ...]:
             "several views need cameras. Pack a dataset that has poses."
         )
     return tuple(scenes)
+
+
+def with_views(scenes: Sequence[PosedScene], count: int) -> Sequence[PosedScene]:
+    """Those of the scenes that have as many posed views.
+
+    Raises:
+        ValueError: there is none.
+    """
+    enough = [scene for scene in scenes if len(scene) >= count]
+    if not enough:
+        most = max(map(len, scenes))
+        raise ValueError(f"No scene has {count} posed views, the most are {most}.")
+    return enough
 
 
 def depth_bounds(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crispdepth.data.crop import large_instances
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.depth_errors import RoughDepth, with_errors
-from crispdepth.data.posed_scenes import PosedScene, choose_views, posed_scenes
+from crispdepth.data.posed_scenes import choose_views, posed_scenes, with_views
 from crispdepth.data.samples import recoloured
 from crispdepth.data.strokes import Rng
 from crispdepth.data.volume_config import VolumeSampleConfig
@@ -104,18 +104,6 @@ class VolumeSampler:
         self.frames, self.config, self.scenes = frames, config, posed_scenes(frames)
         self._depths, self._truncation = tuple(depths), truncation
 
-    def with_views(self, count: int) -> Sequence[PosedScene]:
-        """The scenes that have as many posed views.
-
-        Raises:
-            ValueError: there is none.
-        """
-        scenes = [scene for scene in self.scenes if len(scene) >= count]
-        if not scenes:
-            most = max(map(len, self.scenes))
-            raise ValueError(f"No scene has {count} posed views, the most are {most}.")
-        return scenes
-
     def draw(self, seed: int, index: int, views: int) -> VolumeSample:
         """Sample ``index`` of the endless stream ``seed``.
 
@@ -128,7 +116,7 @@ class VolumeSampler:
             OSError: a depth cannot be read.
         """
         rng, config = np.random.default_rng([seed, index]), self.config
-        scenes = self.with_views(views)
+        scenes = with_views(self.scenes, views)
         scene = scenes[int(rng.integers(len(scenes)))]
         chosen = choose_views(scene, min(max(views, config.truth), len(scene)), rng)
         known = [_seen(self.frames[scene.indices[number]], config.size) for number in chosen]

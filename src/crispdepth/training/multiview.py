@@ -19,10 +19,8 @@ from torch.utils.data import Dataset
 
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.multiview_config import MultiviewSampleConfig
-from crispdepth.data.multiview_samples import (
-    MultiviewSample,
-    MultiviewSampler,
-)
+from crispdepth.data.multiview_samples import MultiviewSample, MultiviewSampler
+from crispdepth.data.posed_scenes import with_views
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction, adopt
 from crispdepth.training.checkpoint import read_weights
@@ -119,7 +117,8 @@ def train(
     if init is not None and not (run / LAST).is_file():
         adopt(model, read_weights(init / BEST), surplus=True)
     sampler = MultiviewSampler(frames, training.samples)
-    sampler.with_views(max(stage.views[1] for stage in training.stages))  # now, not in a worker
+    most = max(stage.views[1] for stage in training.stages)
+    with_views(sampler.scenes, most)  # now, not in a worker
     tests = MultiviewSampler(held_out, training.samples.faultless())
     last = training.stages[-1]
     views = min(last.views[1], max(map(len, tests.scenes)))

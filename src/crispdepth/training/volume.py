@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from crispdepth.data.datasets import RgbdFrame
-from crispdepth.data.posed_scenes import PosedScene
+from crispdepth.data.posed_scenes import PosedScene, with_views
 from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.data.volume_samples import VolumeSample, VolumeSampler
 from crispdepth.io.view_depths import has_view_depth
@@ -92,7 +92,7 @@ def train(
     truncation = training.network.fusion.truncation
     sampler = VolumeSampler(frames, training.samples, depths, truncation=truncation)
     most = training.samples.views[1]
-    sampler.with_views(most)  # now, not in a worker
+    with_views(sampler.scenes, most)  # now, not in a worker
     for folder in depths:
         _require_depths(folder, sampler.scenes, frames)
     tests = VolumeSampler(held_out, training.samples.faultless(), depths, truncation=truncation)

@@ -52,19 +52,12 @@ class VolumeLearner(VolumeNetwork):
             truth = overlap_truth(batch.depth, K, batch.cam_from_world)
             depth = stereo.depth
             weight = depth_weight(stereo.overlap, self.objective.mask_source, truth)
+        trusted = weight if self.objective.trust else [None] * count
         answers, fused = [], []
-        for index in range(count):
+        for index, told in enumerate(trusted):
             grid = box_of(batch.tsdf[index].shape, float(batch.voxel[index]))  # type: ignore[arg-type]
-            accumulator = self.fusion.accumulator(grid, photos.device)
-            for view in range(views):
-                accumulator.add(
-                    features[index, view],
-                    K[index, view],
-                    batch.cam_from_world[index, view],
-                    depth[index, view],
-                    weight[index, view] if self.objective.trust else None,
-                )
-            volume = self.fusion.unify(accumulator)
+            poses = batch.cam_from_world[index]
+            volume = self.fused(grid, features[index], K[index], poses, depth[index], told)
             answers.append(self.fusion.predictions(volume))
             fused.append(volume[-1])
         embedded = self.config.fusion.embedding == "tsdf"

@@ -70,8 +70,30 @@ class VolumeNetwork(nn.Module):
         found = self.stereo.match(features[groups], K[groups], cam_from_world[groups], 1)
         depth, mask, logits = found.depth[:, 0], found.overlap[:, 0], found.logits[:, 0]
         weight = depth_weight(mask, mask_source, overlap)
-        accumulator = self.fusion.accumulator(grid, images.device)
-        for view in zip(features, K, cam_from_world, depth, weight, strict=True):
-            accumulator.add(*view)
+        volume = self.fused(grid, features, K, cam_from_world, depth, weight)
         stereo = StereoPrediction(depth[None], mask[None], logits[None], features[None])
-        return VolumePrediction(self.fusion.predictions(self.fusion.unify(accumulator)), stereo)
+        return VolumePrediction(self.fusion.predictions(volume), stereo)
+
+    def fused(
+        self,
+        grid: VoxelGrid,
+        features: Tensor,
+        K: Tensor,
+        cam_from_world: Tensor,
+        depth: Tensor,
+        weight: Tensor | None,
+    ) -> Tensor:
+        """The unified volume of V views of one scene, see `FusionNetwork.unify`.
+
+        Args:
+            grid: voxels of the volume.
+            features: (V, C, h, w).
+            K: (V, 3, 3), pixels of the features.
+            cam_from_world: (V, 4, 4).
+            depth: (V, h, w), 0 = none.
+            weight: (V, h, w) in [0, 1] of the depths; None: ones.
+        """
+        accumulator = self.fusion.accumulator(grid, features.device)
+        for view, parts in enumerate(zip(features, K, cam_from_world, depth, strict=True)):
+            accumulator.add(*parts, None if weight is None else weight[view])
+        return self.fusion.unify(accumulator)
