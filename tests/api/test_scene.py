@@ -214,10 +214,11 @@ def test_weights_of_fusion_that_are_not_there_are_missed_before_any_work(
     config = replace(PREVIEW, fusion="volume", fusion_weights="nowhere", method="classical")
     noting = Noting()
     with pytest.raises(FileNotFoundError, match="There are no weights 'nowhere'"):
-        reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
+        reconstruct(ball, tmp_path / "out", what=("mesh",), config=config, watch=noting)
     other = replace(config, fusion_weights="multiview-small")
     with pytest.raises(ValueError, match="choose weights for this task"):
-        reconstruct(ball, tmp_path, what=("mesh",), config=other, watch=noting)
+        reconstruct(ball, tmp_path / "out", what=("mesh",), config=other, watch=noting)
+    assert not (tmp_path / "out").exists()
     assert not any("depth of" in line for line in noting.lines)
     with pytest.raises(ValueError, match="or choose the fusion volume"):
         ReconstructConfig(fusion_weights="mine")

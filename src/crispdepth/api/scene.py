@@ -158,10 +158,10 @@ def reconstruct(
         raise ValueError(f"What to make is some of {get_args(What)}, got {tuple(what)}.")
     opened = open_for(source, config)
     watch.say(*opened.scene.notes)
-    stages = Stages(Path(out), overwrite=overwrite)
-    result = Reconstruction(stages.folder, opened, config, _is_given(opened, config))
+    result = Reconstruction(Path(out), opened, config, _is_given(opened, config))
     fusing = _fusing(result)
     keys = _keys(result, fusing)
+    stages = Stages(result.folder, overwrite=overwrite)  # makes the folder: what is wrong has none
     needed = {*what} - {"depth"} if result.given else {*what, "depth"}
     for name in OUTPUTS.keys() & needed:  # before any work
         stages.check(name, keys[name], OUTPUTS[name])

@@ -98,7 +98,7 @@ def _where_from(result: Reconstruction) -> str:
     """Where the depth is from, in words."""
     if result.given:
         return "as the views hold it"
-    how = "by the multi-view network" if result.config.method == "multiview" else "classically"
+    how = "with the multi-view network" if result.config.method == "multiview" else "classically"
     return f"matched between the photos, {how}" + ", refined" * result.config.refine
 
 

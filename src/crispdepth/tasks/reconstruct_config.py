@@ -38,7 +38,7 @@ MOST_FITTED = 64
 class ReconstructConfig:
     """How a scene is reconstructed."""
 
-    # Where depth comes from: matching the photos, classically or by the multi-view network, or the
+    # Where depth comes from: matching the photos, classically or with the multi-view network, or
     # depth that the scene's views hold. auto: theirs if all of them hold some, as those of depth
     # cameras do, else classical.
     method: Method = "auto"
