@@ -72,10 +72,10 @@ class _Seen(NamedTuple):
     instances: NDArray[np.int32] | None
 
 
-def box_of(shape: tuple[int, int, int], voxel: float) -> VoxelGrid:
-    """The grid of a sample's box."""
-    x, y, z = (-(side // 2) for side in shape)
-    return VoxelGrid(voxel, (x, y, z), shape)
+def box_of(shape: Sequence[int], voxel: float) -> VoxelGrid:
+    """The grid of a sample's box of so many voxels along x, y and z, about the origin."""
+    x, y, z = shape
+    return VoxelGrid(voxel, (-(x // 2), -(y // 2), -(z // 2)), (x, y, z))
 
 
 class VolumeSampler:

@@ -55,7 +55,7 @@ class VolumeLearner(VolumeNetwork):
         trusted = weight if self.objective.trust else [None] * count
         answers, fused = [], []
         for index, told in enumerate(trusted):
-            grid = box_of(batch.tsdf[index].shape, float(batch.voxel[index]))  # type: ignore[arg-type]
+            grid = box_of(batch.tsdf[index].shape, float(batch.voxel[index]))
             poses = batch.cam_from_world[index]
             volume = self.fused(grid, features[index], K[index], poses, depth[index], told)
             answers.append(self.fusion.predictions(volume))
