@@ -237,7 +237,7 @@ def test_a_corridor_is_read_as_often_as_it_is_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "reason"), [(SIZE, "the smallest tile"), ((3000, 4000), "photo of 4000 x 3000")]
+    ("size", "reason"), [(SIZE, "the smallest tile"), ((3000, 4000), "photo has 4000 x 3000")]
 )
 def test_too_little_memory_is_refused_before_and_what_is_named_is_enough(
     size: Size, reason: str

@@ -130,17 +130,17 @@ def require_memory(network: VolumeNetwork, max_memory: float, size: Size) -> Non
     """
     fusion, (height, width) = network.fusion, size
     voxels = fewest_voxels(fusion.halo, fusion.stride)
-    needs = {
-        f"a photo of {width} x {height} pixels": width * height * pixel_bytes(network),
-        f"the smallest tile, {voxels} voxels": voxels * voxel_bytes(fusion),
-    }
-    what, needed = max(needs.items(), key=lambda need: need[1])
+    photo, tile = width * height * pixel_bytes(network), voxels * voxel_bytes(fusion)
+    needed, what, instead = max(
+        (tile, f"the smallest tile has {voxels} voxels", ""),
+        (photo, f"the largest photo has {width} x {height} pixels", "smaller photos or "),
+    )
     gigabytes = math.ceil(100 * needed / _TILE_SHARE / GIGABYTE) / 100
     if gigabytes > max_memory:
         raise ValueError(
-            f"Learned fusion with these weights needs max_memory of {gigabytes:g} GB or more "
-            f"({what}), got {max_memory:g} GB. Allow more (--max-memory {gigabytes:g}), or take "
-            "smaller photos or --fusion tsdf."
+            f"Learned fusion with these weights needs {gigabytes:g} GB or more ({what}), but "
+            f"max_memory is {max_memory:g} GB. Allow more (--max-memory {gigabytes:g}), or take "
+            f"{instead}--fusion tsdf."
         )
 
 
