@@ -216,6 +216,39 @@ def test_carving_with_object_masks_empties_what_views_see_past() -> None:
     assert farthest[1] < 1.2
 
 
+def test_to_see_past_an_object_is_to_see_a_background_far_behind() -> None:
+    """Samples of whole scenes teach what carving tells; those of an object alone need not."""
+    made, views = network(), []
+    for camera in around(3, 4.0, SIZE):
+        depth = sphere_depth(camera)
+        views.append(seen(camera, depth, MaskSet((depth > 0)[None])))
+    grid = VoxelGrid(VOXEL, (-16, -16, -16), (32, 32, 32))
+
+    def told(*, carve: bool, background: float | None = None) -> torch.Tensor:
+        config, kept = volume_config(replace(CONFIG, carve=carve), made), dict[str, Any]()
+        accumulator = made.fusion.accumulator(grid, torch.device("cpu"))
+        for view in gather(views, made, config, kept)[1]:
+            maps = kept[view.name]
+            past = maps["depth"] > 1000
+            assert past.any() == carve
+            depth = (
+                maps["depth"] if background is None else np.where(past, background, maps["depth"])
+            )
+            accumulator.add(
+                torch.from_numpy(maps["features"]),
+                torch.tensor(view.camera.K),
+                torch.tensor(view.camera.cam_from_world),
+                torch.from_numpy(depth.astype(np.float32)),
+                torch.from_numpy(maps["weight"]),
+            )
+        with torch.no_grad():
+            return made.fusion.unify(accumulator)
+
+    carved = told(carve=True)
+    assert torch.equal(carved, told(carve=True, background=20.0))
+    assert not torch.equal(carved, told(carve=False))
+
+
 def test_a_corridor_is_read_as_often_as_it_is_long() -> None:
     """Views say nothing beyond what they measured, so tiles far ahead do not ask for them."""
     made, reads = network(), []
