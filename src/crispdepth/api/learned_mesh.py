@@ -52,8 +52,8 @@ def learned_mesh(
             views, network, config, kept, hull=hull, device=device, on_view=on_view
         )
     tiles = plan(volume, network, config)
-    count = f"{len(tiles)} tile{'s' * (len(tiles) > 1)}"
-    watch.say(f"learned fusion of {len(volume.store)} blocks in {count}")
+    number = f"{len(tiles)} tile{'s' * (len(tiles) > 1)}"
+    watch.say(f"learned fusion of {len(volume.store)} blocks in {number}")
     with watch.progress(len(tiles)) as on_tile:
         regress(volume, gathered, tiles, network, kept, on_tile=on_tile)
     return surface(volume, config, hull)
