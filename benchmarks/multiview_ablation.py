@@ -121,6 +121,10 @@ def main(options: Options) -> None:
     base = MULTIVIEW["multiview-small"]
     variants = {name: (network, OBJECTIVE) for name, network in networks(base).items()}
     variants |= {name: (base, objective) for name, objective in objectives().items()}
+    variants["with Gaussians and what they show (2.20, 2.21)"] = (
+        replace(base, gaussians=True),
+        replace(OBJECTIVE, rendering=0.5),
+    )
     for name, (network, objective) in variants.items():
         if options.only and not any(part in name for part in options.only):
             continue

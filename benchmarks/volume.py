@@ -41,7 +41,6 @@ from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.ops.atlas_tsdf import field_mesh
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.rasterise import rasterise
-from crispdepth.ops.resample import shrink_depth
 from crispdepth.tasks.fuse import FuseConfig, integrate_view, start_volume
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, VolumeObjective
@@ -288,8 +287,7 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
 def learned(run: Path | None, variant: Variant) -> Method:
     """Fusion with the best weights of a run; None: with fresh ones.
 
-    As in the product, the classical field says what is known, and keeps its distances where the
-    network's smaller maps have no evidence.
+    As in the product, the classical field says where there may be a surface.
     """
     network = VolumeNetwork(variant.network)
     if run is not None:
@@ -303,21 +301,16 @@ def learned(run: Path | None, variant: Variant) -> Method:
         small = SIZE[0] // 4, SIZE[1] // 4
         for shot in shots:
             photo = torch.from_numpy(np.array(shot.view.image)).permute(2, 0, 1)[None] / 255
-            depth, weight = shrink_depth(shot.rough.depth.values, shot.rough.confidence, small)
             camera = camera_of(shot).resized(small)
             accumulator.add(
                 network.stereo.features(photo)[0],
                 torch.tensor(camera.K),
                 torch.tensor(camera.cam_from_world),
-                torch.from_numpy(depth),
-                torch.from_numpy(weight) if variant.trust else None,
+                torch.from_numpy(shot.rough.depth.values),
+                torch.from_numpy(shot.rough.confidence) if variant.trust else None,
             )
         (distance,) = arrays([fusion.regress(fusion.unify(accumulator))])
-        field = classical(shots, grid)
-        if fusion.config.embedding == "tsdf":
-            (heard,) = arrays([accumulator.observed()])
-            distance = np.where(heard, distance, field.tsdf)
-        return Fused(distance, field.known)
+        return Fused(distance, classical(shots, grid).known)
 
     return fuse
 

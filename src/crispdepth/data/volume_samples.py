@@ -53,10 +53,9 @@ class VolumeSample(NamedTuple):
     images: NDArray[np.uint8]  # (V, H, W, 3), sRGB
     K: NDArray[np.float32]  # (V, 3, 3), pixels, the centre of the top-left one at (0.5, 0.5)
     cam_from_world: NDArray[np.float32]  # (V, 4, 4), as fusion is told
-    # At the size of features, a quarter of that of the photos:
-    rough: NDArray[np.float32]  # (V, h, w) z-depth, 0 = none
-    confidence: NDArray[np.float32]  # (V, h, w) in [0, 1], 0 where there is no depth
-    depth: NDArray[np.float32]  # (V, h, w) true z-depth, 0 = not measured
+    rough: NDArray[np.float32]  # (V, H, W) z-depth, 0 = none
+    confidence: NDArray[np.float32]  # (V, H, W) in [0, 1], 0 where there is no depth
+    depth: NDArray[np.float32]  # (V, H / 4, W / 4) true z-depth, 0 = not measured
     tsdf: NDArray[np.float32]  # (X, Y, Z) of `crispdepth.ops.atlas_tsdf`
     observed: NDArray[np.bool_]  # (X, Y, Z)
     voxel: NDArray[np.float32]  # (), side of a voxel
@@ -146,14 +145,13 @@ class VolumeSampler:
                 for image in images
             ]
         small = config.size[0] // CELL, config.size[1] // CELL
-        fused = [shrink_depth(*each, small) for each in rough]
         true = [shrink_depth(each.depth, np.sign(each.depth), small)[0] for each in known[:views]]
         return VolumeSample(
             np.stack(images),
             np.stack([each.camera.K for each in seen]).astype(np.float32),
             np.stack(told).astype(np.float32),
-            np.stack([depth for depth, _ in fused]),
-            np.stack([weight for _, weight in fused]),
+            np.stack([each.depth for each in rough]),
+            np.stack([each.confidence for each in rough]),
             np.stack(true),
             field.tsdf.numpy(),
             field.observed.numpy(),

@@ -27,6 +27,11 @@ class Sight(NamedTuple):
     y: Tensor  # (n,)
     z: Tensor  # (n,) depth of the voxel's centre, in the unit of the scene
 
+    def resized(self, size: Size, new: Size) -> "Sight":
+        """The same voxels in the same frame of (h, w) ``new`` pixels instead of ``size``."""
+        scale = [after / before for after, before in zip(new, size, strict=True)]
+        return self._replace(x=self.x * scale[1], y=self.y * scale[0])
+
 
 class Taps(NamedTuple):
     """Which pixels each voxel reads, and how much of each."""

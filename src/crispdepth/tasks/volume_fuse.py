@@ -25,7 +25,6 @@ from crispdepth.models.volume.features import STRIDE as CELL
 from crispdepth.models.volume.fusion import FusionNetwork, sight_limit
 from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.ops.posed_conv import nearest_octahedral
-from crispdepth.ops.resample import shrink_depth
 from crispdepth.ops.tiles import Tile, block_values, cut_into_tiles, fewest_voxels
 from crispdepth.ops.tsdf import TsdfVolume
 from crispdepth.tasks.fuse import (
@@ -57,7 +56,7 @@ class GatheredView(NamedTuple):
     """What is remembered of a view between the passes; its maps are put aside under its name."""
 
     name: str
-    camera: Camera  # of the maps
+    camera: Camera  # of the features
     far: float  # beyond this it says nothing; z-depth
     turn: int  # which of the 24 rotations it is nearest to
 
@@ -172,7 +171,7 @@ def regress(
 ) -> None:
     """The second pass, over the tiles: the network's distances take the place of the depths'.
 
-    Theirs stay at the borders of what is seen, where the smaller maps of the network say nothing,
+    Theirs stay at the borders of what is seen, where it has no evidence,
     and what no depth says anything about stays unknown. Tiles that are in ``kept`` are not
     computed again.
 
@@ -249,18 +248,16 @@ def _answer(
 def _maps(
     view: View, evidence: Evidence, config: FuseConfig, *, carves: bool
 ) -> tuple[dict[str, Float32Map], Camera]:
-    """Depth and weight of a view at the size of its features, and the camera of that size."""
+    """Depth and weight of a view, and the camera of its features."""
     height, width = (max(1, round(side / CELL)) for side in view.image.shape[:2])
     camera = camera_of(view).resized((height, width))
-    depth, weight = shrink_depth(evidence.depth, evidence.weight, (height, width))
+    depth, weight = evidence.depth, evidence.weight.clip(0, 1)
     if carves:
-        empty = cv2.resize(
-            evidence.empty.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-        )
-        past = (empty > 0.5) & (depth == 0)
+        past = evidence.empty & (depth == 0)
         assert config.voxel is not None
-        depth[past], weight[past] = _EVERYTHING * config.voxel, 1
-    return {"depth": depth, "weight": weight.clip(0, 1)}, camera
+        depth = np.where(past, np.float32(_EVERYTHING * config.voxel), depth)
+        weight[past] = 1
+    return {"depth": depth, "weight": weight}, camera
 
 
 @torch.inference_mode()

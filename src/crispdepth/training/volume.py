@@ -96,11 +96,14 @@ def train(
     for folder in depths:
         _require_depths(folder, sampler.scenes, frames)
     tests = VolumeSampler(held_out, training.samples.faultless(), depths, truncation=truncation)
-    views = min(most, max(map(len, tests.scenes)))
+    longest = max(map(len, tests.scenes))
     recipe = VolumeRecipe(
         sampler,
         training,
-        [tests.draw(HELD_OUT_SEED, index, views) for index in range(held_out_samples)],
+        [
+            tests.draw(HELD_OUT_SEED, index, min(training.views(index), longest))
+            for index in range(held_out_samples)
+        ],
     )
     settings = {
         "preset": training.preset,

@@ -16,9 +16,9 @@ class VolumeBatch(NamedTuple):
     images: Tensor  # (B, V, 3, H, W) uint8
     K: Tensor  # (B, V, 3, 3)
     cam_from_world: Tensor  # (B, V, 4, 4)
-    rough: Tensor  # (B, V, h, w), 0 = none
-    confidence: Tensor  # (B, V, h, w)
-    depth: Tensor  # (B, V, h, w), 0 = unknown
+    rough: Tensor  # (B, V, H, W), 0 = none
+    confidence: Tensor  # (B, V, H, W)
+    depth: Tensor  # (B, V, H / 4, W / 4), 0 = unknown
     tsdf: Tensor  # (B, X, Y, Z)
     observed: Tensor  # (B, X, Y, Z) bool
     voxel: Tensor  # (B,)

@@ -11,7 +11,7 @@ from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.models.volume.stereo import StereoPrediction, depth_weight
 from crispdepth.ops.cost_volume import resized_intrinsics
 from crispdepth.training.config import VolumeObjective
-from crispdepth.training.tsdf_losses import supervised_voxels, tsdf_loss
+from crispdepth.training.tsdf_losses import tsdf_loss, tsdf_weights
 from crispdepth.training.volume_batch import VolumeBatch
 from crispdepth.training.volume_losses import masked_depth_loss, overlap_loss, overlap_truth
 
@@ -89,7 +89,7 @@ def volume_losses(
         losses["depth"] = objective.depth * depth
         losses["overlap"] = objective.overlap * overlap_loss(answer.stereo.overlap, overlap)
     if answer.tsdf:
-        counts = supervised_voxels(batch.observed)
-        parts = [tsdf_loss(each.float(), batch.tsdf, counts, log=log) for each in answer.tsdf]
+        weights = tsdf_weights(batch.observed)
+        parts = [tsdf_loss(each.float(), batch.tsdf, weights, log=log) for each in answer.tsdf]
         losses["tsdf"] = objective.tsdf * torch.stack(parts).mean()
     return {"loss": torch.stack([*losses.values()]).sum(), **losses}

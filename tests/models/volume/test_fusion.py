@@ -166,6 +166,23 @@ def test_signed_distances_are_those_of_a_plane() -> None:
     assert (accumulator.depth_channel()[~known] == -1).all()
 
 
+@pytest.mark.parametrize("embedding", ["tsdf", "none"])
+@pytest.mark.parametrize("truncate", [0.0, 3.0])
+def test_depth_may_be_of_another_size_than_features(embedding: Embedding, truncate: float) -> None:
+    """A plane across the view is the same in any size, and so is what is read of features."""
+    made = network(embedding=embedding, truncate=truncate)
+    features = views(1)[0][0]
+    volumes = [
+        made.unify(
+            accumulated(made, [(features, K, pose(), torch.full(size, 1.63), torch.ones(size))])
+        )
+        for size in (SIZE, (36, 80), (5, 7))
+    ]
+    assert (volumes[0] != 0).any()
+    for other in volumes[1:]:
+        torch.testing.assert_close(other, volumes[0], rtol=1e-5, atol=1e-5)
+
+
 def test_a_weight_of_zero_casts_no_vote() -> None:
     """Of two walls whose depth edge is blurred, nothing stays between them (spec B.8)."""
     near, far, edge = 1.4, 2.4, 8
@@ -340,5 +357,7 @@ def test_what_does_not_fit_is_refused() -> None:
     accumulator = network().accumulator(GRID, CPU)
     with pytest.raises(ValueError, match=r"Features are \(4, h, w\), got \(3, 12, 16\)"):
         accumulator.add(torch.zeros(3, *SIZE), K, pose())
-    with pytest.raises(ValueError, match=r"depth has the size of its features.*\(6, 8\)"):
-        accumulator.add(torch.zeros(4, *SIZE), K, pose(), torch.ones(6, 8))
+    with pytest.raises(ValueError, match=r"A depth is \(H, W\), got \(1, 6, 8\)"):
+        accumulator.add(torch.zeros(4, *SIZE), K, pose(), torch.ones(1, 6, 8))
+    with pytest.raises(ValueError, match=r"size of its depth, \(6, 8\); got \(12, 16\)"):
+        accumulator.add(torch.zeros(4, *SIZE), K, pose(), torch.ones(6, 8), torch.ones(12, 16))

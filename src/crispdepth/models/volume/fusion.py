@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from crispdepth.geometry.voxel_grid import Index, VoxelGrid
 from crispdepth.models.volume.config import Embedding, FusionConfig, Sampling
 from crispdepth.models.volume.layers3d import STRIDE, ConvBnReLU3d, Hourglass3d
+from crispdepth.ops.cost_volume import resized_intrinsics
 from crispdepth.ops.posed_conv import batch_of_one, binned_conv, nearest_octahedral, posed_conv
 from crispdepth.ops.volume_features import (
     backproject,
@@ -98,8 +99,9 @@ class Accumulator:
             features: (C, h, w).
             K: (3, 3), pixels of the features.
             cam_from_world: (4, 4).
-            depth: (h, w) in the unit of the scene, 0 = none; None: the view has no depth.
-            weight: (h, w) in [0, 1], how much each pixel's depth counts: 0 beside masks' edges
+            depth: of the same frame in any size (H, W), such as the photo's, in the unit of the
+                scene, 0 = none; None: the view has no depth.
+            weight: (H, W) in [0, 1], how much each pixel's depth counts: 0 beside masks' edges
                 and on what is not the object. None: ones.
 
         Raises:
@@ -107,10 +109,12 @@ class Accumulator:
         """
         self._check(features, depth, weight)
         size = features.shape[1], features.shape[2]
+        own = size if depth is None else (depth.shape[0], depth.shape[1])
+        K = resized_intrinsics(K, size, own)
         far = math.inf
         if depth is not None and (self.embedding != "none" or self.truncate):
             far = sight_limit(depth, weight, self.truncation * self.grid.voxel_size)
-        sight = in_sight(self.grid, K, cam_from_world, size, far)
+        sight = in_sight(self.grid, K, cam_from_world, own, far)
         self.views += 1
         self.seen.view(-1)[sight.voxels] += 1
         surface = None
@@ -118,7 +122,7 @@ class Accumulator:
             surface = depth_in_sight(depth, sight, self.truncation * self.grid.voxel_size)
             if self.embedding == "tsdf":
                 length = self.truncation * self.grid.voxel_size
-                distance, heard = signed_distances(surface, weight, sight, size, length)
+                distance, heard = signed_distances(surface, weight, sight, own, length)
                 self._votes.index_add_(0, sight.voxels, distance * heard)
                 self._heard.index_add_(0, sight.voxels, heard)
         if depth is not None and self.embedding in ("count", "visible", "splat"):
@@ -130,7 +134,8 @@ class Accumulator:
             near = (surface > 0) & ((surface.detach() - sight.z).abs() <= reach)
             sight = type(sight)(*(part[near] for part in sight))
             self.counts.view(-1)[sight.voxels] += 1
-        rows = backproject(features, sight, taps(sight, size, self.sampling), len(self.grid))
+        where = taps(sight.resized(own, size), size, self.sampling)
+        rows = backproject(features, sight, where, len(self.grid))
         rotation = cam_from_world[:3, :3]
         if self.filtered is not None:
             rows = self.filtered(as_volume(rows, self.grid.shape), rotation)
@@ -182,12 +187,13 @@ class Accumulator:
     def _check(self, features: Tensor, depth: Tensor | None, weight: Tensor | None) -> None:
         if features.ndim != 3 or len(features) != self.channels:
             raise ValueError(f"Features are ({self.channels}, h, w), got {tuple(features.shape)}.")
-        for name, given in (("depth", depth), ("weight", weight)):
-            if given is not None and given.shape != features.shape[1:]:
-                raise ValueError(
-                    f"A view's {name} has the size of its features, {tuple(features.shape[1:])}; "
-                    f"got {tuple(given.shape)}. Resize it first."
-                )
+        if depth is not None and depth.ndim != 2:
+            raise ValueError(f"A depth is (H, W), got {tuple(depth.shape)}.")
+        if depth is not None and weight is not None and weight.shape != depth.shape:
+            raise ValueError(
+                f"A weight has the size of its depth, {tuple(depth.shape)}; "
+                f"got {tuple(weight.shape)}."
+            )
 
 
 class FusionNetwork(nn.Module):

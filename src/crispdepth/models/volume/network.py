@@ -90,8 +90,8 @@ class VolumeNetwork(nn.Module):
             features: (V, C, h, w).
             K: (V, 3, 3), pixels of the features.
             cam_from_world: (V, 4, 4).
-            depth: (V, h, w), 0 = none.
-            weight: (V, h, w) in [0, 1] of the depths; None: ones.
+            depth: (V, H, W) of the same frames in any size, 0 = none.
+            weight: (V, H, W) in [0, 1] of the depths; None: ones.
         """
         accumulator = self.fusion.accumulator(grid, features.device)
         for view, parts in enumerate(zip(features, K, cam_from_world, depth, strict=True)):
