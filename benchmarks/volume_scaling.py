@@ -150,7 +150,7 @@ def work(case: Case) -> None:
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         kept = KeptArrays(folder)
-        volume, sightings = gather(seen(case), network, config, kept)
+        volume, gathered = gather(seen(case), network, config, kept)
         put_aside = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
         gathered = time.perf_counter()
         tiles = plan(volume, network, config)
@@ -161,7 +161,7 @@ def work(case: Case) -> None:
             grid = VoxelGrid(case.voxel, tuple(low), tuple(sides))
             halo = -(-network.fusion.halo // EDGE) * EDGE
             tiles = [Tile(volume.store.keys, grid.grown(halo))]
-        regress(volume, sightings, tiles, network, kept)
+        regress(volume, gathered, tiles, network, kept)
     regressed, peak = time.perf_counter(), memory("VmHWM")
     surface(volume, replace(config, min_weight=0, min_piece=0))
     report = {

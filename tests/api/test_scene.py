@@ -1,6 +1,7 @@
 """The whole job on a small analytic ball, seen from all sides, whose depth the views hold."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import crispdepth
 from crispdepth.api.scene import (
@@ -22,6 +24,8 @@ from crispdepth.api.scene_report import measure, write_report
 from crispdepth.api.source_frame import gaussians_in_source, in_source
 from crispdepth.io.scenes import open_scene
 from crispdepth.io.scenes.export import write_transforms
+from crispdepth.models.export import write_weights
+from crispdepth.models.presets import build_volume
 from crispdepth.ops.rasterise import rasterise
 from crispdepth.tasks.reconstruct_config import ReconstructConfig
 from crispdepth.tasks.splat import pixel_gaussians
@@ -200,7 +204,7 @@ def test_learned_fusion_goes_on_where_it_was_interrupted_and_tidies_up(
     assert list((tmp_path / PUT_ASIDE).glob("tile-*"))
     noting = Noting()
     found = reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
-    assert any("tiles" in line for line in noting.lines)
+    assert any("tile" in line for line in noting.lines)
     assert not (tmp_path / PUT_ASIDE).exists()
     assert found.mesh is not None
     np.testing.assert_allclose(np.linalg.norm(found.mesh.vertices, axis=1), 1, atol=0.15)
@@ -224,6 +228,46 @@ def test_weights_of_fusion_that_are_not_there_are_missed_before_any_work(
         ReconstructConfig(fusion_weights="mine")
     with pytest.raises(ValueError, match=r"none are shipped.*crispdepth train volume"):
         ReconstructConfig(fusion="volume")
+
+
+def test_what_cannot_be_done_leaves_no_folder(
+    ball: Path, volume_weights: Path, tmp_path: Path
+) -> None:
+    out, noting = tmp_path / "out", Noting()
+    network = replace(PREVIEW, method="multiview", weights="layered-small")
+    fusion = replace(PREVIEW, fusion="volume", fusion_weights=str(volume_weights), max_memory=0.01)
+    for config, error in (
+        (network, "choose weights for this task"),
+        (replace(network, method="stereo"), "choose weights for this task"),
+        (replace(fusion, method="classical"), r"needs .* GB or more .* is 0\.01 GB"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            reconstruct(ball, out, config=config, watch=noting)
+    alone = tmp_path / "alone"
+    write_transforms(scene_of_views([open_scene(ball).scene[0]]), alone)
+    with pytest.raises(ValueError, match="two or more"):
+        reconstruct(alone, out, config=replace(PREVIEW, method="classical"), watch=noting)
+    assert not out.exists()
+    assert not any("depth of" in line for line in noting.lines)
+
+
+def test_stereo_is_another_depth(ball: Path, volume_weights: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(volume_weights, weights)
+    config = ReconstructConfig(quality="preview", method="stereo", weights=str(weights))
+    noting = Noting()
+    found = reconstruct(ball, tmp_path / "out", what=("depth",), config=config, watch=noting)
+    assert "depth of 10 of 10 views" in noting.lines
+    assert found.depth(0).depth.size == found.scene.cameras[0].size
+    again = Noting()
+    reconstruct(ball, tmp_path / "out", what=("depth",), config=config, watch=again)
+    assert not any("depth of" in line for line in again.lines)
+    torch.manual_seed(5)
+    write_weights(build_volume("volume-small"), "volume-small", weights, {})
+    with pytest.raises(ValueError, match="holds the depth of other photos or settings"):
+        reconstruct(ball, tmp_path / "out", what=("depth",), config=config)
+    with pytest.raises(ValueError, match=r"--stage stereo"):
+        ReconstructConfig(method="stereo")
 
 
 def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> None:

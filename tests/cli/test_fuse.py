@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from crispdepth.api.source_frame import up_of
+from crispdepth.cli.fuse import FuseOptions
 from crispdepth.cli.main import main
 from crispdepth.io.meshes import read_mesh
 from crispdepth.io.scenes.export import write_transforms
@@ -77,6 +78,23 @@ def test_up_is_the_axis_nearest_to_up_in_the_photos() -> None:
     assert up_of(scene_of_views([level])) == (0, 0, 1)
 
 
+def test_the_network_sees_photos_as_reconstruct_makes_them(
+    scene: Path, volume_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int | None] = []
+
+    def note_size(options: FuseOptions) -> None:
+        sizes.append(options.longest)
+        raise ValueError("that was all")
+
+    monkeypatch.setattr("crispdepth.cli.fuse.open_input", note_size)
+    words = ["fuse", str(scene), "-o", str(tmp_path / "ball.ply")]
+    learned = [*words, "--fusion", "volume", "--fusion-weights", str(volume_weights)]
+    for each in (words, learned, [*learned, "--longest", "200"]):
+        assert main(each) == 1
+    assert sizes == [None, 640, 200]
+
+
 def test_the_network_fuses_with_weights_and_says_what_is_missing(
     scene: Path, volume_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,10 +108,12 @@ def test_the_network_fuses_with_weights_and_says_what_is_missing(
     assert main([*words, "--fusion-weights", str(volume_weights)]) == 2
     assert "--fusion volume" in capsys.readouterr().err
     assert main([*learned, str(volume_weights), "--max-memory", "0.02"]) == 1
-    assert "Learned fusion needs more than 0.02 GB" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "max_memory is 0.02 GB. Allow more (--max-memory" in said
+    assert "%" not in said, "nothing was begun"
     assert not out.exists()
     assert main([*learned, str(volume_weights)]) == 0
-    assert "tiles" in capsys.readouterr().err
+    assert "tile" in capsys.readouterr().err
     mesh = read_mesh(out)
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1).max() < 0.2
     assert mesh.colours is not None

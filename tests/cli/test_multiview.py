@@ -9,6 +9,7 @@ import pytest
 
 from crispdepth.cli.main import main
 from crispdepth.io.view_depths import depth_path, read_view_depth
+from crispdepth.models.weights import read_config
 from crispdepth.types import Camera, Scene, View, scene_of_views
 
 SIZE = (40, 52)
@@ -100,8 +101,9 @@ def test_a_single_view_is_refused_with_advice(
     one = SimpleNamespace(scene=scene_of_views([wall(0, "a.png")]))
     vars(scenes)["open_scene"] = lambda path, **options: one
     monkeypatch.setitem(sys.modules, "crispdepth.io.scenes", scenes)
-    assert main(["multiview", "scene", "-o", str(tmp_path)]) == 1
+    assert main(["multiview", "scene", "-o", str(tmp_path / "depths")]) == 1
     assert "two or more" in capsys.readouterr().err
+    assert not (tmp_path / "depths").exists()
 
 
 def test_help_and_files_of_depths_need_no_torch() -> None:
@@ -138,6 +140,24 @@ def test_the_network_finds_depth_by_the_same_command(
     capsys.readouterr()
     assert main([*words, "-q"]) == 1, "classical depths are others"
     assert "other settings" in capsys.readouterr().err
+
+
+def test_stereo_finds_depth_by_the_same_command(
+    scene: Scene, volume_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "depths"
+    words = ["multiview", "anywhere", "-o", str(out), "--near", "1", "--far", "4", "-q"]
+    words += ["--consistent", "0", "--method", "stereo"]
+    assert main(words) == 2
+    assert "train volume --stage stereo" in capsys.readouterr().err
+    assert main([*words, "--weights", "multiview-small"]) == 1
+    assert "choose weights for this task" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*words, "--weights", str(volume_weights)]) == 0
+    found = read_view_depth(out, scene.names[1], scene.cameras[1])
+    assert found.depth.usable.all(), "the network has an answer everywhere"
+    settings = json.loads((out / "multiview.json").read_text("utf-8"))
+    assert settings["weights"] == read_config(volume_weights)["sha256"]
 
 
 def test_weights_are_for_the_network(

@@ -1,5 +1,6 @@
 """Learned fusion: dense, sparse and tiled agree; so do interrupted runs; the ball is closed."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,11 @@ from crispdepth.tasks.volume_fuse import (
     gather,
     plan,
     regress,
+    require_memory,
     volume_config,
     voxel_bytes,
 )
-from crispdepth.types import Camera, DepthMap, Float32Map, MaskSet, View, ViewDepth
+from crispdepth.types import Camera, DepthMap, Float32Map, MaskSet, Size, View, ViewDepth
 from tests.analytic import around, looking_at, rays, sphere_depth
 from tests.posed import painted
 
@@ -71,9 +73,9 @@ def fused(
     kept: Kept | None = None,
 ) -> tuple[TsdfVolume, list[Tile]]:
     config, kept = volume_config(config, made), {} if kept is None else kept
-    volume, sightings = gather(views, made, config, kept)
+    volume, gathered = gather(views, made, config, kept)
     tiles = plan(volume, made, config)
-    regress(volume, sightings, tiles, made, kept)
+    regress(volume, gathered, tiles, made, kept)
     return volume, tiles
 
 
@@ -99,12 +101,12 @@ def test_tiled_is_dense(fusion: FusionConfig) -> None:
     made, views = network(fusion), [*ball(5), seen(away, np.zeros(SIZE, np.float32))]
     config = volume_config(CONFIG, made)
     kept: Kept = {}
-    volume, sightings = gather(views, made, config, kept)
+    volume, gathered = gather(views, made, config, kept)
     places = unpack(volume.store.keys)
     low, high = places.amin(0) * EDGE, (places.amax(0) + 1) * EDGE
     grid = VoxelGrid(VOXEL, tuple(low.tolist()), tuple((high - low).tolist())).grown(20)
     whole = made.fusion.accumulator(grid, torch.device("cpu"))
-    for each in sightings:
+    for each in gathered:
         features, depth, weight = (
             torch.from_numpy(kept[each.name][part]) for part in ("features", "depth", "weight")
         )
@@ -121,7 +123,7 @@ def test_tiled_is_dense(fusion: FusionConfig) -> None:
         assert 0.2 < known.float().mean() < 1
         before = volume.store.read(volume.store.keys)["tsdf"]
         expected = torch.where(known, expected, before)  # where the network has no evidence
-    regress(volume, sightings, tiles, made, kept)
+    regress(volume, gathered, tiles, made, kept)
     found = volume.store.read(volume.store.keys)["tsdf"]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.std() > 0.02
@@ -214,6 +216,39 @@ def test_carving_with_object_masks_empties_what_views_see_past() -> None:
     assert farthest[1] < 1.2
 
 
+def test_to_see_past_an_object_is_to_see_a_background_far_behind() -> None:
+    """Samples of whole scenes teach what carving tells; those of an object alone need not."""
+    made, views = network(), []
+    for camera in around(3, 4.0, SIZE):
+        depth = sphere_depth(camera)
+        views.append(seen(camera, depth, MaskSet((depth > 0)[None])))
+    grid = VoxelGrid(VOXEL, (-16, -16, -16), (32, 32, 32))
+
+    def told(*, carve: bool, background: float | None = None) -> torch.Tensor:
+        config, kept = volume_config(replace(CONFIG, carve=carve), made), dict[str, Any]()
+        accumulator = made.fusion.accumulator(grid, torch.device("cpu"))
+        for view in gather(views, made, config, kept)[1]:
+            maps = kept[view.name]
+            past = maps["depth"] > 1000
+            assert past.any() == carve
+            depth = (
+                maps["depth"] if background is None else np.where(past, background, maps["depth"])
+            )
+            accumulator.add(
+                torch.from_numpy(maps["features"]),
+                torch.tensor(view.camera.K),
+                torch.tensor(view.camera.cam_from_world),
+                torch.from_numpy(depth.astype(np.float32)),
+                torch.from_numpy(maps["weight"]),
+            )
+        with torch.no_grad():
+            return made.fusion.unify(accumulator)
+
+    carved = told(carve=True)
+    assert torch.equal(carved, told(carve=True, background=20.0))
+    assert not torch.equal(carved, told(carve=False))
+
+
 def test_a_corridor_is_read_as_often_as_it_is_long() -> None:
     """Views say nothing beyond what they measured, so tiles far ahead do not ask for them."""
     made, reads = network(), []
@@ -228,15 +263,30 @@ def test_a_corridor_is_read_as_often_as_it_is_long() -> None:
                 depth = np.minimum(1 / np.abs(direction[..., 0]), 1.2 / np.abs(direction[..., 1]))
             views.append(seen(camera, np.where(depth < 3, depth, 0).astype(np.float32)))
         config = volume_config(replace(CONFIG, max_memory=gigabytes(made, 64)), made)
-        volume, sightings = gather(views, made, config, {})
+        volume, gathered = gather(views, made, config, {})
         tiles = plan(volume, made, config)
-        reads.append(sum(may_see(v.camera, t.grid, v.far) for v in sightings for t in tiles))
+        reads.append(sum(may_see(v.camera, t.grid, v.far) for v in gathered for t in tiles))
     assert 3 * reads[0] < reads[1] < 6 * reads[0]  # 4 and the ends of the short one
 
 
-def test_too_little_memory_is_named() -> None:
+@pytest.mark.parametrize(
+    ("size", "reason"), [(SIZE, "the smallest tile"), ((3000, 4000), "photo has 4000 x 3000")]
+)
+def test_too_little_memory_is_refused_before_and_what_is_named_is_enough(
+    size: Size, reason: str
+) -> None:
     made = network()
-    with pytest.raises(ValueError, match=r"Learned fusion needs more than 0.01 GB: max_memory"):
-        fused(ball(2), made, replace(CONFIG, max_memory=0.01))
+    with pytest.raises(ValueError, match=reason) as refused:
+        require_memory(made, 0.002, size)
+    (named,) = re.findall(r"--max-memory ([0-9.]+)\)", str(refused.value))
+    require_memory(made, float(named), size)
+    with pytest.raises(ValueError, match=reason):
+        require_memory(made, float(named) - 0.011, size)
+    config = volume_config(replace(CONFIG, max_memory=float(named)), made)
+    volume, _ = gather(ball(2), made, config, {})
+    assert plan(volume, made, config)
+
+
+def test_nothing_to_fuse_is_named() -> None:
     with pytest.raises(ValueError, match="no view"):
-        fused([], made)
+        fused([], network())

@@ -13,7 +13,7 @@ from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.data.volume_samples import VolumeSampler
 from crispdepth.models.presets import VOLUME
 from crispdepth.models.volume.config import FusionConfig, StereoConfig, VolumeNetworkConfig
-from crispdepth.models.weights import load_volume, read_config
+from crispdepth.models.weights import load_stereo, load_volume, read_config
 from crispdepth.training.config import FitConfig, VolumeObjective
 from crispdepth.training.export import export_run
 from crispdepth.training.fit import LAST, Progress
@@ -137,8 +137,15 @@ Fit = Callable[..., Progress]
 def fit_tiny(frames: list[RgbdFrame], monkeypatch: pytest.MonkeyPatch) -> Fit:
     monkeypatch.setitem(VOLUME, "tiny", NETWORK)
 
-    def run(folder: Path, *, stage: str = "fusion", fit: FitConfig = QUICK, **more: object):  # type: ignore[no-untyped-def]
-        objective = VolumeObjective(stage=stage)  # type: ignore[arg-type]
+    def run(  # type: ignore[no-untyped-def]
+        folder: Path,
+        *,
+        stage: str = "fusion",
+        trust: bool = True,
+        fit: FitConfig = QUICK,
+        **more: object,
+    ):
+        objective = VolumeObjective(stage=stage, trust=trust)  # type: ignore[arg-type]
         training = VolumeTraining("tiny", NETWORK, SAMPLES, objective, fit)
         return train(training, frames[:4], frames[4:], folder, held_out_samples=2, **more)  # type: ignore[arg-type]
 
@@ -168,12 +175,37 @@ def test_a_stage_starts_from_another_and_ends_as_weights(fit_tiny: Fit, tmp_path
     assert not network.training
     config = read_config(tmp_path / "weights")
     assert config["training"]["init"] == "stereo"
+    assert config["stage"] == "both"
+    assert load_stereo(tmp_path / "weights").config == NETWORK.stereo
     trained = load_file(tmp_path / "both" / "best.safetensors")
     for name, value in network.state_dict().items():
         expected = (
             trained[name].half().to(value.dtype) if value.is_floating_point() else trained[name]
         )
         torch.testing.assert_close(value, expected)
+
+
+def test_a_part_that_was_not_trained_is_not_used(fit_tiny: Fit, tmp_path: Path) -> None:
+    short = replace(QUICK, steps=1, every=1)
+    for stage in ("stereo", "fusion"):
+        fit_tiny(tmp_path / stage, stage=stage, fit=short)
+        export_run(tmp_path / stage, tmp_path / f"{stage}-weights")
+    load_stereo(tmp_path / "stereo-weights")
+    load_volume(tmp_path / "fusion-weights")
+    with pytest.raises(ValueError, match=r"--stage stereo, which has left the fusion as it began"):
+        load_volume(tmp_path / "stereo-weights")
+    with pytest.raises(ValueError, match=r"take some of --stage stereo or --stage both"):
+        load_stereo(tmp_path / "fusion-weights")
+
+
+def test_weights_that_would_be_used_otherwise_than_trained_are_not_exported(
+    fit_tiny: Fit, tmp_path: Path
+) -> None:
+    short = replace(QUICK, steps=1, every=1)
+    fit_tiny(tmp_path / "blind", trust=False, fit=short)
+    with pytest.raises(ValueError, match="fuse all depths alike"):
+        export_run(tmp_path / "blind", tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
 
 
 def test_depths_of_other_data_are_refused(fit_tiny: Fit, tmp_path: Path) -> None:

@@ -58,18 +58,15 @@ def test_another_surface_within_five_percent_is_the_same_and_beyond_is_not() -> 
     assert not overlap_truth(depth, K, poses, references=1).any()
 
 
-def test_all_neighbours_show_less_than_any_of_them() -> None:
+def test_any_neighbour_is_enough() -> None:
     depth, K, poses = scene([0.0, -0.3, 0.3])
     some = overlap_truth(depth, K, poses, references=1)
-    every = overlap_truth(depth, K, poses, references=1, agree="all")
-    assert (some >= every).all()
-    assert some.sum() > every.sum() > 0
     left, right = (
         overlap_truth(depth[:, pair], K[:, pair], poses[:, pair], references=1)
         for pair in ([0, 1], [0, 2])
     )
     assert torch.equal(some, left | right)
-    assert torch.equal(every, left & right)
+    assert some.sum() > max(left.sum(), right.sum())
 
 
 def test_overlap_does_not_depend_on_the_world_nor_on_the_size_of_a_pixel() -> None:

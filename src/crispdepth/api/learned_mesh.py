@@ -48,11 +48,12 @@ def learned_mesh(
 
     config, kept = volume_config(config, network), KeptArrays(folder)
     with watch.progress(count) as on_view:
-        volume, sightings = gather(
+        volume, gathered = gather(
             views, network, config, kept, hull=hull, device=device, on_view=on_view
         )
     tiles = plan(volume, network, config)
-    watch.say(f"learned fusion of {len(volume.store)} blocks in {len(tiles)} tiles")
+    number = f"{len(tiles)} tile{'s' * (len(tiles) > 1)}"
+    watch.say(f"learned fusion of {len(volume.store)} blocks in {number}")
     with watch.progress(len(tiles)) as on_tile:
-        regress(volume, sightings, tiles, network, kept, on_tile=on_tile)
+        regress(volume, gathered, tiles, network, kept, on_tile=on_tile)
     return surface(volume, config, hull)

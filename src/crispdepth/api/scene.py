@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import numpy as np
 
 from crispdepth import __version__
+from crispdepth.api.networks import Loaded, load_depth_network, load_fusion_network
 from crispdepth.api.source_frame import gaussians_in_source, mesh_in_source, unit_of, up_of
 from crispdepth.api.stages import Stages, fingerprint, key_of
 from crispdepth.geometry.rigid import scale_of
@@ -24,6 +25,10 @@ from crispdepth.tasks.fuse_config import FuseConfig
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, ReconstructConfig, What
 from crispdepth.types import Gaussians, Mesh, Scene, View, ViewDepth
+
+if TYPE_CHECKING:
+    from crispdepth.api.networks import DepthNetwork
+    from crispdepth.models.volume.network import VolumeNetwork
 
 DEPTHS, MESH, GLB, SPLATS_FILE = "depth", "mesh.ply", "mesh.glb", "splats.ply"
 SUMMARY = "summary.json"
@@ -160,18 +165,27 @@ def reconstruct(
     watch.say(*opened.scene.notes)
     result = Reconstruction(Path(out), opened, config, _is_given(opened, config))
     fusing = _fusing(result)
-    keys = _keys(result, fusing)
+    matcher = load_depth_network(config.method, config.weights)
+    fuser = None
+    if config.fusion_weights is not None:
+        cameras = opened.scene.cameras
+        fuser = load_fusion_network(config.fusion_weights, cameras, config.max_memory)
+    keys = _keys(result, fusing, matcher, fuser)
+    if not result.given:
+        from crispdepth.tasks.multiview import require_matchable
+
+        require_matchable(opened.scene)
     stages = Stages(result.folder, overwrite=overwrite)  # makes the folder: what is wrong has none
     needed = {*what} - {"depth"} if result.given else {*what, "depth"}
     for name in OUTPUTS.keys() & needed:  # before any work
         stages.check(name, keys[name], OUTPUTS[name])
     if not result.given:
-        _make_depths(result, stages, keys["depth"], device, watch)
+        _make_depths(result, matcher, stages, keys["depth"], device, watch)
     if "mesh" in what and not stages.is_done("mesh", keys["mesh"]):
         with stages.begin("mesh", keys["mesh"], OUTPUTS["mesh"]) as goes_on:
             if not goes_on:
                 shutil.rmtree(stages.folder / PUT_ASIDE, ignore_errors=True)
-            _make_mesh(result, fusing, device, watch)
+            _make_mesh(result, fusing, fuser, device, watch)
             shutil.rmtree(stages.folder / PUT_ASIDE, ignore_errors=True)
     if "splats" in what and not stages.is_done("splats", keys["splats"]):
         with stages.begin("splats", keys["splats"], OUTPUTS["splats"]):
@@ -258,7 +272,12 @@ def _is_given(opened: OpenScene, config: ReconstructConfig) -> bool:
     return all(view.depth for view in opened.files)
 
 
-def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
+def _keys(
+    result: Reconstruction,
+    fusing: FuseConfig,
+    matcher: "Loaded[DepthNetwork] | None",
+    fuser: "Loaded[VolumeNetwork] | None",
+) -> dict[What, str]:
     """What each stage depends on, hashed: files, how they are read, cameras, settings."""
     opened, scene, config = result.opened, result.scene, result.config
     paths = {path for view in opened.files for path in (view.photo, *view.masks)}
@@ -272,47 +291,29 @@ def _keys(result: Reconstruction, fusing: FuseConfig) -> dict[What, str]:
     points = None if scene.points is None else key_of(scene.points.points)
     seen = (scene.source_from_world, scene.unit, scene.bounds, points, reader)
     source = key_of(__version__, fingerprint(sorted(paths)), views, cameras, seen)
-    how = "given" if result.given else _matching_facts(config)
+    how = "given" if result.given else _matching_facts(config, matcher)
     depth = key_of(source, how)
     fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
+    learned = () if fuser is None else ("volume", fuser.sha256)
     return {
         "depth": depth,
-        "mesh": key_of(depth, fuse, HULL_TRUNCATION, HULL_WEIGHT, *_fusion_facts(config)),
+        "mesh": key_of(depth, fuse, HULL_TRUNCATION, HULL_WEIGHT, *learned),
         "splats": key_of(depth, SPLATS[config.quality], config.seed),
     }
 
 
-def _matching_facts(config: ReconstructConfig) -> dict[str, object]:
-    """What decides depths that are matched.
-
-    Raises:
-        OSError, ValueError: the weights of the network are not there or not understood.
-    """
+def _matching_facts(
+    config: ReconstructConfig, matcher: "Loaded[DepthNetwork] | None"
+) -> dict[str, object]:
+    """What decides depths that are matched."""
     facts: dict[str, object] = asdict(MultiviewConfig(quality=config.quality))
     if config.refine:
         from crispdepth.models.engines import facts_of, make_completer
 
         facts["refine"] = facts_of(make_completer())
-    if config.method == "multiview":
-        from crispdepth.models.weights import DEFAULT_MULTIVIEW, read_config
-
-        facts["weights"] = read_config(config.weights or DEFAULT_MULTIVIEW)["sha256"]
+    if matcher is not None:
+        facts["weights"] = matcher.sha256
     return facts
-
-
-def _fusion_facts(config: ReconstructConfig) -> list[object]:
-    """What decides how depths are fused, but for the numbers; nothing if that is classical.
-
-    Raises:
-        ImportError: torch is not installed.
-        OSError, ValueError: the weights of the network are not there, or are no such.
-    """
-    if config.fusion_weights is None:
-        return []
-    from crispdepth.models.weights import load_volume, read_config
-
-    load_volume(config.fusion_weights)  # those of another task are refused before hours of work
-    return ["volume", read_config(config.fusion_weights)["sha256"]]
 
 
 def _fusing(result: Reconstruction) -> FuseConfig:
@@ -328,7 +329,12 @@ def _fusing(result: Reconstruction) -> FuseConfig:
 
 
 def _make_depths(
-    result: Reconstruction, stages: Stages, key: str, device: str, watch: Watch
+    result: Reconstruction,
+    matcher: "Loaded[DepthNetwork] | None",
+    stages: Stages,
+    key: str,
+    device: str,
+    watch: Watch,
 ) -> None:
     """Depth of the views that have none yet."""
     scene, folder = result.scene, result.folder / DEPTHS
@@ -337,14 +343,10 @@ def _make_depths(
         return
     import torch
 
-    from crispdepth.models.weights import DEFAULT_MULTIVIEW, load_multiview
     from crispdepth.tasks.multiview import estimate_depths
     from crispdepth.tasks.reconstruct import refined_depth
 
     config = result.config
-    network = None
-    if config.method == "multiview":
-        network = load_multiview(config.weights or DEFAULT_MULTIVIEW)
     with stages.begin("depth", key, OUTPUTS["depth"]):
         missing = [i for i, name in enumerate(scene.names) if not has_view_depth(folder, name)]
         watch.say(f"depth of {len(missing)} of {len(scene)} views")
@@ -353,7 +355,7 @@ def _make_depths(
                 scene,
                 MultiviewConfig(quality=config.quality),
                 indices=missing,
-                network=network,
+                network=None if matcher is None else matcher.network,
                 device=torch.device(device),
                 note=watch.say,
             )
@@ -364,19 +366,24 @@ def _make_depths(
                 advance()
 
 
-def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: Watch) -> None:
+def _make_mesh(
+    result: Reconstruction,
+    fusing: FuseConfig,
+    fuser: "Loaded[VolumeNetwork] | None",
+    device: str,
+    watch: Watch,
+) -> None:
     """The mesh of the depths."""
     from crispdepth.tasks.fuse import fuse, voxel_size
     from crispdepth.tasks.hull import MOST_SILHOUETTES, visual_hull
     from crispdepth.tasks.reconstruct import spread
 
     scene, usable = result.scene, result.with_depth
-    hull, network, pixels = None, None, None
-    if result.config.fusion_weights is not None:
-        from crispdepth.models.weights import load_volume
+    hull, pixels = None, None
+    if fuser is not None:
         from crispdepth.tasks.volume_fuse import FINEST
 
-        network, pixels = load_volume(result.config.fusion_weights), FINEST
+        pixels = FINEST
     if fusing.carve:
         hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
         if hull is not None and not result.given:
@@ -387,7 +394,7 @@ def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: W
         fusing = replace(fusing, voxel=voxel)
     watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
     views = result.views(usable)
-    if network is None:
+    if fuser is None:
         with watch.progress(len(usable)) as advance:
             mesh = fuse(views, fusing, hull=hull, device=device, on_view=advance)
     else:
@@ -395,7 +402,14 @@ def _make_mesh(result: Reconstruction, fusing: FuseConfig, device: str, watch: W
 
         folder = result.folder / PUT_ASIDE
         mesh = learned_mesh(
-            views, len(usable), network, fusing, folder, hull=hull, device=device, watch=watch
+            views,
+            len(usable),
+            fuser.network,
+            fusing,
+            folder,
+            hull=hull,
+            device=device,
+            watch=watch,
         )
     mesh = mesh_in_source(mesh, scene)
     write_mesh(result.folder / MESH, mesh)

@@ -13,6 +13,7 @@ from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.cli.torch_extra import require_device, require_torch
 from crispdepth.tasks.fuse_config import FuseConfig
+from crispdepth.tasks.multiview_config import LONGER_SIDE
 from crispdepth.tasks.reconstruct_config import NO_FUSION_WEIGHTS, Fusion
 
 
@@ -25,7 +26,7 @@ class FuseOptions(SceneOptions):
     """
 
     # How depths become a mesh: averaged as signed distances, or by the network of volumetric
-    # fusion, which reads the photos, too.
+    # fusion, which reads the photos, too; without --longest at 640 pixels.
     fusion: Fusion = "tsdf"
 
     # Weights of that network, which needs them: a folder by `crispdepth train export` of a run of
@@ -68,16 +69,19 @@ def run(options: FuseOptions) -> int:
     from crispdepth.tasks.fuse import fuse, voxel_size
     from crispdepth.tasks.reconstruct import spread
 
-    opened = open_input(options)
+    opened = open_input(_as_network_sees(options))
     scene, usable = opened.scene, measured(opened)
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
     config, network, pixels = options.config, None, None
     if options.fusion_weights is not None:
-        from crispdepth.models.weights import load_volume
+        from crispdepth.api.networks import load_fusion_network
         from crispdepth.tasks.volume_fuse import FINEST
 
-        network, pixels = load_volume(options.fusion_weights), FINEST
+        pixels = FINEST
+        network = load_fusion_network(
+            options.fusion_weights, scene.cameras, config.max_memory
+        ).network
     if config.voxel is None:
         chosen = [usable[i] for i in spread(len(usable), SAMPLED)]
         voxel = voxel_size(given_views(scene, chosen), config, pixels=pixels)
@@ -98,3 +102,10 @@ def run(options: FuseOptions) -> int:
     terminal.say(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles")
     print(options.out)
     return ExitCode.OK
+
+
+def _as_network_sees(options: FuseOptions) -> FuseOptions:
+    """The network gets photos as `crispdepth reconstruct` makes them, if the size is not said."""
+    if options.fusion == "tsdf" or options.longest is not None:
+        return options
+    return replace(options, longest=LONGER_SIDE["normal"])

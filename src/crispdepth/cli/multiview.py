@@ -1,6 +1,7 @@
 """``crispdepth multiview``: depth of every view of a posed scene."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.tasks.reconstruct_config import NO_STEREO_WEIGHTS
 
 SETTINGS = "multiview.json"
 """Where a folder of depths says how they were made."""
@@ -29,10 +31,12 @@ class MultiviewOptions(SceneOptions):
     # Folder of the depths.
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")] = Path("depths")
 
-    # How depth is found: classical matching, or the multi-view network.
-    method: Literal["classical", "multiview"] = "classical"
+    # How depth is found: classical matching, the multi-view network, or the stereo of volumetric
+    # fusion.
+    method: Literal["classical", "multiview", "stereo"] = "classical"
 
-    # Weights of the network: a folder of exported ones. Without it, the shipped ones.
+    # Weights of the network: a folder of exported ones. Without it, the shipped ones of the
+    # multi-view network; of stereo none are shipped yet.
     weights: str | None = None
 
     config: OmitArgPrefixes[MultiviewConfig] = field(default_factory=MultiviewConfig)
@@ -48,33 +52,37 @@ def run(options: MultiviewOptions) -> int:
     """Run ``crispdepth multiview`` and return its exit code.
 
     Raises:
-        UsageError: weights without the method that they are for.
+        UsageError: weights without the method that they are for, or a method without its weights.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
     """
-    if options.weights is not None and options.method != "multiview":
-        raise UsageError("--weights are of the network: add --method multiview, or leave them out.")
+    if options.weights is not None and options.method == "classical":
+        raise UsageError(
+            "--weights are of a network: add --method multiview or --method stereo, or leave them "
+            "out."
+        )
+    if options.weights is None and options.method == "stereo":
+        raise UsageError(NO_STEREO_WEIGHTS)
     try:
         import torch
 
-        from crispdepth.tasks.multiview import estimate_depths
+        from crispdepth.tasks.multiview import estimate_depths, require_matchable
     except ModuleNotFoundError as error:
         raise ImportError(
             f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
+    from crispdepth.api.networks import load_depth_network
     from crispdepth.cli.torch_extra import require_device
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
-    from crispdepth.models.weights import DEFAULT_MULTIVIEW, load_multiview
 
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     require_device(options.device)
     device = torch.device(options.device)
-    network = None
-    if options.method == "multiview":
-        network = load_multiview(options.weights or DEFAULT_MULTIVIEW)
+    loaded = load_depth_network(options.method, options.weights)
     scene = open_input(options).scene
     terminal.say(*scene.notes)
-    _claim(options)
+    require_matchable(scene)
+    _claim(options, None if loaded is None else loaded.sha256)
     missing = [
         index
         for index, name in enumerate(scene.names)
@@ -86,7 +94,7 @@ def run(options: MultiviewOptions) -> int:
             scene,
             options.config,
             indices=missing,
-            network=network,
+            network=None if loaded is None else loaded.network,
             device=device,
             note=terminal.say,
         )
@@ -104,7 +112,7 @@ def run(options: MultiviewOptions) -> int:
     return ExitCode.OK
 
 
-def _claim(options: MultiviewOptions) -> None:
+def _claim(options: MultiviewOptions, weights: Mapping[str, str] | None) -> None:
     """Record the settings in the folder; depths of two settings must not stand side by side."""
     from crispdepth.io.atomic import make_folder, remove_stale, write_text
 
@@ -116,10 +124,8 @@ def _claim(options: MultiviewOptions) -> None:
         "longest": options.longest,
     }
     settings = {"version": __version__, **asdict(options.config), **reading}
-    if options.method == "multiview":
-        from crispdepth.models.weights import DEFAULT_MULTIVIEW, read_config
-
-        settings["weights"] = read_config(options.weights or DEFAULT_MULTIVIEW)["sha256"]
+    if weights is not None:
+        settings["weights"] = weights
     path = options.out / SETTINGS
     if path.is_file() and not options.overwrite:
         try:

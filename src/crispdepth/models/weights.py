@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from crispdepth.models.layered.network import LayeredNet
     from crispdepth.models.multiview.network import MultiviewNetwork
     from crispdepth.models.volume.network import VolumeNetwork
+    from crispdepth.models.volume.stereo import StereoNetwork
 
     Model = TypeVar("Model", bound=nn.Module)
     Build = Callable[[str], Model]
@@ -33,6 +34,8 @@ DEFAULT = "layered-small"
 
 DEFAULT_MULTIVIEW = "multiview-small"
 """The shipped weights that depth from several views uses."""
+
+VolumePart = Literal["stereo", "fusion"]
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
@@ -109,15 +112,28 @@ def load_multiview(name_or_path: str | Path = DEFAULT_MULTIVIEW) -> "MultiviewNe
     return network
 
 
-def load_volume(name_or_path: str | Path) -> "VolumeNetwork":
-    """The network of volumetric fusion with its weights, of which none are shipped yet; see
-    `load_model`.
+def load_volume(name_or_path: str | Path, *, part: VolumePart = "fusion") -> "VolumeNetwork":
+    """The network of volumetric fusion with its weights, of which none are shipped yet.
+
+    See `load_model`; weights whose training has left out the ``part`` are refused, too.
     """
     try:
         from crispdepth.models.presets import VOLUME, build_volume
     except ImportError as error:
         raise _needs(error) from error
-    return _load(name_or_path, VOLUME, build_volume)
+    network = _load(name_or_path, VOLUME, build_volume)
+    stage = read_config(name_or_path).get("stage", "both")
+    if stage not in (part, "both"):
+        raise ValueError(
+            f"The weights in {find(name_or_path)} are of a training with --stage {stage}, which "
+            f"has left the {part} as it began; take some of --stage {part} or --stage both."
+        )
+    return network
+
+
+def load_stereo(name_or_path: str | Path) -> "StereoNetwork":
+    """The stereo of the network of volumetric fusion with its weights; see `load_volume`."""
+    return load_volume(name_or_path, part="stereo").stereo
 
 
 def _load(

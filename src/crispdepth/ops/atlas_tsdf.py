@@ -39,7 +39,6 @@ def atlas_tsdf(
     grid: VoxelGrid,
     *,
     truncation: float = 3.0,
-    max_depth: float = float("inf"),
 ) -> AtlasTsdf:
     """The distances that depth maps tell.
 
@@ -56,7 +55,6 @@ def atlas_tsdf(
         cam_from_world: (V, 4, 4).
         grid: where to sample the field.
         truncation: in voxels.
-        max_depth: measurements beyond it are left out; Atlas has 3 m.
     """
     width, height = depth.shape[2], depth.shape[1]
     axes = [torch.as_tensor(axis, dtype=torch.float64, device=depth.device) for axis in grid.axes()]
@@ -74,7 +72,7 @@ def atlas_tsdf(
         inside = ahead & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         pixel = torch.where(inside, row * width + column, 0)
         seen = values.reshape(-1).index_select(0, pixel.reshape(-1)).reshape(z.shape)
-        measured = inside & (seen > 0) & (seen <= max_depth)
+        measured = inside & (seen > 0)
         distance = (seen - z) / (truncation * grid.voxel_size)
         near = measured & (distance > -1) & (distance < 1)
         total += torch.where(near, distance, 0.0)
@@ -91,20 +89,19 @@ def scene_grid(
     voxel_size: float,
     *,
     margin: float = 1.5,
-    max_depth: float = float("inf"),
 ) -> VoxelGrid:
     """The grid of a whole scene: what its frames see but for outliers, and a margin.
 
     Args:
         depths: (h, w) z-depth each, 0 where not measured.
         cameras: of the maps.
-        voxel_size, margin, max_depth: in the unit of the scene.
+        voxel_size, margin: in the unit of the scene.
 
     Raises:
         ValueError: nothing was measured.
     """
     chosen = np.linspace(0, len(depths) - 1, min(len(depths), BOUNDING_FRAMES)).round()
-    points = [_points(depths[i], cameras[i], max_depth) for i in chosen.astype(int).tolist()]
+    points = [_points(depths[i], cameras[i]) for i in chosen.astype(int).tolist()]
     if not sum(map(len, points)):
         raise ValueError("No depth was measured, so the scene has no bounds.")
     ends = np.quantile(np.concatenate(points), (OUTLYING, 1 - OUTLYING), axis=0)
@@ -161,9 +158,9 @@ def _affine(row: Tensor, axes: Sequence[Tensor]) -> Tensor:
     return x.float()[:, None, None] + flat
 
 
-def _points(depth: Float32Map, camera: Camera, max_depth: float) -> NDArray[np.float64]:
+def _points(depth: Float32Map, camera: Camera) -> NDArray[np.float64]:
     """What the pixels show, (n, 3), world."""
-    measured: BoolMap = (depth > 0) & (depth <= max_depth)
+    measured: BoolMap = depth > 0
     points = (pixel_rays(camera) * depth[..., None])[measured].astype(np.float64)
     pose = camera.cam_from_world
     world: NDArray[np.float64] = (points - pose[:3, 3]) @ pose[:3, :3]

@@ -46,9 +46,8 @@ def cut_into_tiles(
     """
     if not len(keys):
         return []
-    unit = math.lcm(EDGE, stride)  # voxels
-    halo = -(-halo // unit) * unit
-    smallest = (unit + 2 * halo) ** 3
+    unit, halo = _units(halo, stride)
+    smallest = fewest_voxels(halo, stride)
     if smallest > most_voxels:
         raise ValueError(
             f"Tiles of {most_voxels} voxels are too small: with a halo of {halo} voxels they have "
@@ -66,6 +65,12 @@ def cut_into_tiles(
     ]
 
 
+def fewest_voxels(halo: int, stride: int) -> int:
+    """Of the smallest tile, with its halo; see `cut_into_tiles`."""
+    unit, halo = _units(halo, stride)
+    return (unit + 2 * halo) ** 3
+
+
 def block_values(field: Tensor, tile: Tile) -> Tensor:
     """The voxels of a tile's blocks, (n, VOXELS), of a field (X, Y, Z) over its grid."""
     start = unpack(tile.keys) * EDGE - torch.tensor(tile.grid.first, device=field.device)
@@ -73,6 +78,12 @@ def block_values(field: Tensor, tile: Tile) -> Tensor:
     x, y, z = (start[:, axis, None] + steps for axis in range(3))
     values: Tensor = field[x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]]
     return values.flatten(1)
+
+
+def _units(halo: int, stride: int) -> tuple[int, int]:
+    """What the sides of tiles are multiples of, and the halo as such a multiple; voxels."""
+    unit = math.lcm(EDGE, stride)
+    return unit, -(-halo // unit) * unit
 
 
 class _Boxes(NamedTuple):

@@ -100,8 +100,19 @@ def estimate_depths(
         note: called with sentences about what the user should know.
 
     Raises:
-        ValueError: the scene has fewer than two views, all cameras are in one place, or masks do
-            not fit their photos.
+        ValueError: see `require_matchable`, or masks do not fit their photos.
+    """
+    require_matchable(scene)
+    device = device or torch.device("cpu")
+    matcher = _Matcher(scene, config, network and network.to(device), device, note)
+    return matcher.run(range(len(scene)) if indices is None else indices)
+
+
+def require_matchable(scene: Scene) -> None:
+    """Refuse a scene that has no depth to be found.
+
+    Raises:
+        ValueError: it has fewer than two views, or all cameras are in one place.
     """
     if len(scene) < 2:
         raise ValueError(
@@ -113,9 +124,6 @@ def estimate_depths(
             f"All {len(scene)} cameras are in one place: without a baseline nothing tells depth. "
             "Check the poses, or give photos from different places."
         )
-    device = device or torch.device("cpu")
-    matcher = _Matcher(scene, config, network and network.to(device), device, note)
-    return matcher.run(range(len(scene)) if indices is None else indices)
 
 
 class _Matcher:

@@ -6,13 +6,19 @@ from typing import Literal, NamedTuple
 from crispdepth.tasks.multiview_config import Quality
 
 What = Literal["depth", "mesh", "splats"]
-Method = Literal["auto", "classical", "multiview", "given"]
+Method = Literal["auto", "classical", "multiview", "stereo", "given"]
 Fusion = Literal["tsdf", "volume"]
 
 NO_FUSION_WEIGHTS = (
     "Learned fusion (--fusion volume) needs --fusion-weights DIR, for none are shipped: the first "
     "training hardly improved on what it started from. Train some with `crispdepth train volume`, "
     "make their folder with `crispdepth train export` (docs/training.md), or leave --fusion away."
+)
+
+NO_STEREO_WEIGHTS = (
+    "Depth by the stereo of volumetric fusion (--method stereo) needs --weights DIR, for none are "
+    "shipped. Train some with `crispdepth train volume --stage stereo`, make their folder with "
+    "`crispdepth train export` (docs/training.md), or take --method multiview."
 )
 
 
@@ -38,12 +44,13 @@ MOST_FITTED = 64
 class ReconstructConfig:
     """How a scene is reconstructed."""
 
-    # Where depth comes from: matching the photos, classically or with the multi-view network, or
-    # depth that the scene's views hold. auto: theirs if all of them hold some, as those of depth
-    # cameras do, else classical.
+    # Where depth comes from: matching the photos classically, with the multi-view network, or by
+    # the stereo of volumetric fusion, or depth that the scene's views hold. auto: theirs if all of
+    # them hold some, as those of depth cameras do, else classical.
     method: Method = "auto"
 
-    # Weights of the multi-view network: a folder of exported ones. Without it, the shipped ones.
+    # Weights of the network that finds depth: a folder of exported ones. Without it, the shipped
+    # ones of the multi-view network; of stereo none are shipped yet.
     weights: str | None = None
 
     # Let matched depth pass through layered refinement, with the masks of objects, before it is
@@ -71,10 +78,12 @@ class ReconstructConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.weights is not None and self.method != "multiview":
+        if self.method == "stereo" and self.weights is None:
+            raise ValueError(NO_STEREO_WEIGHTS)
+        if self.weights is not None and self.method not in ("multiview", "stereo"):
             raise ValueError(
-                f"weights {self.weights!r} are of the network, but the method is {self.method!r}; "
-                "leave them out, or choose the method multiview."
+                f"weights {self.weights!r} are of a network, but the method is {self.method!r}; "
+                "leave them out, or choose the method multiview or stereo."
             )
         if self.fusion == "volume" and self.fusion_weights is None:
             raise ValueError(NO_FUSION_WEIGHTS)

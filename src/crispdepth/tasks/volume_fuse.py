@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispdepth.geometry.frustum import may_see
+from crispdepth.models.volume.features import POOLED
 from crispdepth.models.volume.features import STRIDE as CELL
 from crispdepth.models.volume.fusion import FusionNetwork, sight_limit
 from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.ops.posed_conv import nearest_octahedral
-from crispdepth.ops.tiles import Tile, block_values, cut_into_tiles
+from crispdepth.ops.tiles import Tile, block_values, cut_into_tiles, fewest_voxels
 from crispdepth.ops.tsdf import TsdfVolume
 from crispdepth.tasks.fuse import (
     GIGABYTE,
@@ -36,7 +37,7 @@ from crispdepth.tasks.fuse import (
     start_volume,
 )
 from crispdepth.tasks.hull import Hull
-from crispdepth.types import Camera, Float32Map, View, ViewDepth
+from crispdepth.types import Camera, Float32Map, Size, View, ViewDepth
 
 Kept = MutableMapping[str, Mapping[str, NDArray[Any]]]
 """Arrays under names, by which work goes on where it stopped; a dict, or files."""
@@ -47,11 +48,11 @@ MASK_EDGE = 2
 FINEST = 4.0
 """Pixels to a voxel, at least, where its size is chosen: of the features one."""
 
-_TILE_SHARE = 0.75  # of the memory; the rest is for the field
+_TILE_SHARE = 0.75  # of the memory for a photo, then for a tile; the rest is for the field
 _EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
 
 
-class Sighting(NamedTuple):
+class GatheredView(NamedTuple):
     """What is remembered of a view between the passes; its maps are put aside under its name."""
 
     name: str
@@ -78,7 +79,7 @@ def gather(
     hull: Hull | None = None,
     device: str = "cpu",
     on_view: Callable[[], object] = lambda: None,
-) -> tuple[TsdfVolume, list[Sighting]]:
+) -> tuple[TsdfVolume, list[GatheredView]]:
     """The first pass, over the views: the field of their depths, and their features in ``kept``.
 
     Features that are there already are not made again: ``kept`` is of these views in this order.
@@ -101,45 +102,67 @@ def gather(
     field_memory = max((1 - _TILE_SHARE) * config.max_memory, 0.001)
     volume = start_volume(config.voxel, replace(config, max_memory=field_memory), device, hull)
     carves = config.carve and hull is None  # a hull knows better what is beside the object
-    sightings = []
+    gathered = []
     for number, (view, depth) in enumerate(views):
         integrate_view(volume, view, depth, config)
         name = f"view-{number:06}"
         maps, camera = _maps(view, evidence_of(view, depth, config), config, carves=carves)
         if name not in kept:
             kept[name] = maps | {"features": _features(view, camera, network, device)}
-        sightings.append(_sighting(name, camera, maps, network.fusion, config))
+        gathered.append(_gathered(name, camera, maps, network.fusion, config))
         on_view()
-    if not sightings:
+    if not gathered:
         raise ValueError("There is no view to fuse.")
-    return volume, sightings
+    return volume, gathered
+
+
+def require_memory(network: VolumeNetwork, max_memory: float, size: Size) -> None:
+    """Refuse to begin with less memory than the fusion of any scene takes.
+
+    Args:
+        network: that is to be asked.
+        max_memory: gigabytes, see `FuseConfig`.
+        size: height and width of the largest photo.
+
+    Raises:
+        ValueError: it is too small for a photo, or for the smallest tile.
+    """
+    fusion, (height, width) = network.fusion, size
+    voxels = fewest_voxels(fusion.halo, fusion.stride)
+    photo, tile = width * height * pixel_bytes(network), voxels * voxel_bytes(fusion)
+    needed, what, instead = max(
+        (tile, f"the smallest tile has {voxels} voxels", ""),
+        (photo, f"the largest photo has {width} x {height} pixels", "smaller photos or "),
+    )
+    gigabytes = math.ceil(100 * needed / _TILE_SHARE / GIGABYTE) / 100
+    if gigabytes > max_memory:
+        raise ValueError(
+            f"Learned fusion with these weights needs {gigabytes:g} GB or more ({what}), but "
+            f"max_memory is {max_memory:g} GB. Allow more (--max-memory {gigabytes:g}), or take "
+            f"{instead}--fusion tsdf."
+        )
 
 
 def plan(volume: TsdfVolume, network: VolumeNetwork, config: FuseConfig) -> list[Tile]:
     """The tiles that `regress` goes over.
 
     Raises:
-        ValueError: none fits into the memory.
+        ValueError: none fits into the memory, see `require_memory`.
     """
     fusion, memory = network.fusion, _TILE_SHARE * config.max_memory * GIGABYTE
-    try:
-        return cut_into_tiles(
-            volume.store.keys,
-            volume.voxel_size,
-            halo=fusion.halo,
-            stride=fusion.stride,
-            most_voxels=int(memory / voxel_bytes(fusion)),
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"{error} Learned fusion needs more than {config.max_memory:g} GB: max_memory."
-        ) from error
+    return cut_into_tiles(
+        volume.store.keys,
+        volume.voxel_size,
+        halo=fusion.halo,
+        stride=fusion.stride,
+        most_voxels=int(memory / voxel_bytes(fusion)),
+    )
 
 
 @torch.inference_mode()
 def regress(
     volume: TsdfVolume,
-    sightings: Sequence[Sighting],
+    gathered: Sequence[GatheredView],
     tiles: Iterable[Tile],
     network: VolumeNetwork,
     kept: Kept,
@@ -154,7 +177,7 @@ def regress(
 
     Args:
         volume: of `gather`; it is changed.
-        sightings: of `gather`.
+        gathered: of `gather`.
         tiles: of `plan`.
         network: the same as there.
         kept: with the maps of the views; gets the answer of each tile.
@@ -163,7 +186,7 @@ def regress(
     for tile in tiles:
         name = "tile-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
         if name not in kept:
-            kept[name] = _answer(tile, sightings, network.fusion, kept, volume.device)
+            kept[name] = _answer(tile, gathered, network.fusion, kept, volume.device)
         answer = kept[name]
         distance, known = (torch.from_numpy(answer[part]) for part in ("distance", "known"))
         group = volume.store.group
@@ -183,29 +206,35 @@ def voxel_bytes(fusion: FusionNetwork) -> float:
     return 4.0 * (3 * fusion.channels + 3 * fusion.config.width + 24)
 
 
+def pixel_bytes(network: VolumeNetwork) -> float:
+    """Memory of making features, for each pixel of a photo; measured, and a fifth more."""
+    half, quarter, deep = network.config.stereo.pyramid
+    return 24 + 1.5 * (quarter + deep + len(POOLED) * half)
+
+
 def _answer(
     tile: Tile,
-    sightings: Sequence[Sighting],
+    gathered: Sequence[GatheredView],
     fusion: FusionNetwork,
     kept: Kept,
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
     """Distance at the voxels of a tile's blocks, and where it has evidence, (n, VOXELS) each."""
     accumulator = fusion.accumulator(tile.grid, device)
-    seeing = [each for each in sightings if may_see(each.camera, tile.grid, each.far, margin=1.0)]
+    seeing = [each for each in gathered if may_see(each.camera, tile.grid, each.far, margin=1.0)]
     # Views of one rotation after the other: their sums become one before the next are begun.
     for _, group in groupby(sorted(seeing, key=lambda each: each.turn), lambda each: each.turn):
-        for sighting in group:
-            maps = kept[sighting.name]
+        for view in group:
+            maps = kept[view.name]
             accumulator.add(
                 torch.from_numpy(maps["features"]).to(device),
-                torch.tensor(sighting.camera.K, device=device),
-                torch.tensor(sighting.camera.cam_from_world, device=device),
+                torch.tensor(view.camera.K, device=device),
+                torch.tensor(view.camera.cam_from_world, device=device),
                 torch.from_numpy(maps["depth"]).to(device),
                 torch.from_numpy(maps["weight"]).to(device),
             )
         fusion.settle(accumulator)
-    accumulator.views = len(sightings)  # a share of all views (count) is not one of a tile's
+    accumulator.views = len(gathered)  # a share of all views (count) is not one of a tile's
     known = torch.ones(tile.grid.shape, dtype=torch.bool, device=device)
     if fusion.config.embedding == "tsdf":
         known = accumulator.observed()
@@ -246,17 +275,17 @@ def _features(
     return features[0].cpu().numpy()
 
 
-def _sighting(
+def _gathered(
     name: str,
     camera: Camera,
     maps: Mapping[str, Float32Map],
     fusion: FusionNetwork,
     config: FuseConfig,
-) -> Sighting:
+) -> GatheredView:
     assert config.voxel is not None
     far = math.inf
     if fusion.config.reads_depth:
         depth, weight = (torch.from_numpy(maps[part]) for part in ("depth", "weight"))
         far = sight_limit(depth, weight, fusion.config.truncation * config.voxel)
     rotation = torch.from_numpy(camera.cam_from_world[:3, :3].copy())
-    return Sighting(name, camera, far, int(nearest_octahedral(rotation)))
+    return GatheredView(name, camera, far, int(nearest_octahedral(rotation)))

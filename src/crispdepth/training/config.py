@@ -214,7 +214,8 @@ class VolumeObjective:
     these cut at 1/2, as in use."""
 
     trust: bool = True
-    """Whether depths count by their confidence, or overlap mask, in the fusion; else all alike."""
+    """Whether depths count by their confidence, or overlap mask, in the fusion; else all alike, to
+    compare: weights of such a run are not exported, because in use confidence counts."""
 
     def __post_init__(self) -> None:
         for name in ("depth", "overlap", "tsdf"):

@@ -39,8 +39,8 @@ def export_run(
 
     Raises:
         OSError: the run cannot be read, or the folder not written.
-        ValueError: the run is damaged, its preset has changed since, or the exported network
-            differs from the trained one.
+        ValueError: the run is damaged, its preset has changed since, the exported network differs
+            from the trained one, or it would be used otherwise than it was trained.
     """
     settings = json.loads((run / CONFIG).read_text("utf-8"))
     preset = settings["preset"]
@@ -69,8 +69,15 @@ def _export_views(run: Path, folder: Path, settings: dict[str, Any], *, last: bo
             "other switches (--network), or the preset has changed since. Weights are exported of "
             "presets alone."
         )
+    if not settings["objective"].get("trust", True):
+        raise ValueError(
+            f"{run} was trained to fuse all depths alike (--no-trust), but in use depths count by "
+            "their confidence. Such a run is for comparisons alone; train without --no-trust."
+        )
     facts = _trained(run, model, last=last)
     about = {name: facts.pop(name) for name in ("step", "held_out", "sources")}
+    if preset in VOLUME:
+        about["stage"] = facts["objective"]["stage"]
     safetensors_export.write_weights(model, preset, folder, {**about, "training": facts})
 
 

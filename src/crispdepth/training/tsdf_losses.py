@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 
-def log_transform(tsdf: Tensor, scale: float = 1.0) -> Tensor:
-    """``sign(x) log(1 + |x| / scale)``: errors near the surface count more than those far off.
+def log_transform(tsdf: Tensor) -> Tensor:
+    """``sign(x) log(1 + |x|)``: errors near the surface count more than those far off.
 
-    Odd, rising, and of slope ``1 / scale`` at 0.
+    Odd, rising, and of slope 1 at 0.
     """
-    return tsdf.sign() * torch.log1p(tsdf.abs() / scale)
+    return tsdf.sign() * torch.log1p(tsdf.abs())
 
 
 OUTSIDE = 0.1

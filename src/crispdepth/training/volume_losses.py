@@ -3,8 +3,6 @@
 Numbers of sections and equations are those of part B of the specification.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,30 +12,23 @@ from crispdepth.ops.cost_volume import other_views, pixel_transfer, project
 TOLERANCE = 0.05
 """Relative difference of depths up to which two views show the same."""
 
-Agree = Literal["any", "all"]
-
 
 def overlap_truth(
     depth: Tensor,
     K: Tensor,
     cam_from_world: Tensor,
     references: int | None = None,
-    *,
-    agree: Agree = "any",
-    tolerance: float = TOLERANCE,
 ) -> Tensor:
     """Where other views show the same as the first R (the true overlap mask, B.2).
 
-    A point does if it lies in the frame of the other, in front of it, and the depth that the other
-    has in that pixel differs by less than a share of the point's.
+    A point does if it lies in the frame of one of the others, in front of it, and the depth that
+    this one has in that pixel differs by less than `TOLERANCE`.
 
     Args:
         depth: (B, V, h, w) true z-depth; 0 = unknown, which overlaps with nothing.
         K: (B, V, 3, 3), pixels of ``depth``.
         cam_from_world: (B, V, 4, 4).
         references: R; None: all.
-        agree: whether one of the others has to show it, or all of them.
-        tolerance: the share.
 
     Returns:
         (B, R, h, w) bool.
@@ -56,11 +47,9 @@ def overlap_truth(
         column, row = where.x.long().clamp(0, width - 1), where.y.long().clamp(0, height - 1)
         found = theirs.flatten(1).gather(1, (row * width + column).flatten(1)).view_as(where.x)
         expected = where.stretch * own.flatten(0, 1)[:, None]
-        agrees = (found - expected).abs() < tolerance * expected
+        agrees = (found - expected).abs() < TOLERANCE * expected
         shown.append((where.inside & agrees & (found > 0))[:, 0])
-    every = torch.stack(shown)
-    overlaps = (every.any(dim=0) if agree == "any" else every.all(dim=0)).view_as(own)
-    return overlaps & (own > 0)
+    return torch.stack(shown).any(dim=0).view_as(own) & (own > 0)
 
 
 def overlap_loss(overlap: Tensor, truth: Tensor) -> Tensor:
