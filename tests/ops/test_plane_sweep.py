@@ -16,6 +16,7 @@ from crispdepth.ops.plane_sweep import (
     compare,
     project,
     sample,
+    warp,
 )
 from crispdepth.types import Camera
 
@@ -115,6 +116,20 @@ def test_sampling_equals_its_slow_twin_in_value_and_gradient() -> None:
     torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("angle", [0.1, np.pi - 0.1])
+def test_warping_is_sampling_where_the_projection_says(angle: float) -> None:
+    source = camera(0.3, OTHER_K, angle)
+    layers = torch.stack((photo(source, 2.0), photo(source, 3.0, seed=1)))
+    pixels = transfer(camera(), source)
+    rho = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
+    for inverse_depth in (torch.tensor([0.0, 0.4, 0.9]), rho):
+        there = project(pixels, inverse_depth, SIZE, SIZE)
+        warped, inside = warp(layers, pixels, inverse_depth, SIZE)
+        assert (inside == there.inside).all()
+        apart = (warped - sample(layers, there.x, there.y)).abs() * inside
+        assert apart.max() < 1e-4
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_similarity_equals_its_slow_twin(weighted: bool) -> None:
     reference, warped = photo(camera(), 2.0), photo(camera(0.1), 2.0)
@@ -128,6 +143,19 @@ def test_box_sums_count_what_is_in_the_frame() -> None:
     sums = box_sum(torch.ones(1, 5, 6), 2)
     assert sums[0, 0, 0] == 9
     assert sums[0, 2, 2] == 25
+
+
+@pytest.mark.parametrize("radius", [1, 3])
+def test_box_sums_are_the_same_with_a_gradient_and_without(radius: int) -> None:
+    values = torch.rand(3, 9, 14, generator=torch.Generator().manual_seed(0))
+    kept = values.clone()
+    plain, differentiable = (
+        box_sum(values, radius),
+        box_sum(values.clone().requires_grad_(), radius),
+    )
+    torch.testing.assert_close(plain, differentiable.detach())
+    torch.testing.assert_close(box_sum(values.transpose(1, 2), radius), plain.transpose(1, 2))
+    assert (values == kept).all()
 
 
 @pytest.mark.parametrize("depth", [1.3, 2.0, 3.1])
