@@ -122,9 +122,11 @@ def test_warping_is_sampling_where_the_projection_says(angle: float) -> None:
     layers = torch.stack((photo(source, 2.0), photo(source, 3.0, seed=1)))
     pixels = transfer(camera(), source)
     rho = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
+    x, y = torch.arange(SIZE[1]) + 0.5, (torch.arange(SIZE[0]) + 0.5)[:, None]
     for inverse_depth in (torch.tensor([0.0, 0.4, 0.9]), rho):
         there = project(pixels, inverse_depth, SIZE, SIZE)
-        warped, inside = warp(layers, pixels, inverse_depth, SIZE)
+        planes = inverse_depth.reshape(3, *(inverse_depth.shape[1:] or (1, 1)))
+        warped, inside = warp(layers, pixels, planes, x, y)
         assert (inside == there.inside).all()
         apart = (warped - sample(layers, there.x, there.y)).abs() * inside
         assert apart.max() < 1e-4
@@ -268,6 +270,27 @@ def test_windows_inside_a_mask_do_not_see_what_is_beside_it() -> None:
     one = Windows(reference, inside, 2).similarity(warped[None])[0]
     other = Windows(other_reference, inside, 2).similarity(other_warped[None])[0]
     torch.testing.assert_close(one[:, 10:], other[:, 10:], atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_left_out_beside_a_mask_is_the_same_as_all() -> None:
+    mask = torch.zeros(SIZE)
+    mask[4:15, 5:12] = torch.rand(11, 7, generator=torch.Generator().manual_seed(0)) + 0.01
+    reference = camera()
+    sources = [
+        Source(photo(each, 2.0), transfer(reference, each), photo(each, 3.0, seed=1), carves)
+        for each, carves in ((camera(0.2), True), (camera(-0.2, OTHER_K), False))
+    ]
+    some, every = (Windows(photo(reference, 2.0), mask, 2) for _ in range(2))
+    assert some.pixels is not None
+    every.pixels = torch.arange(mask.numel())
+    rho = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1))
+    for inverse_depth in (torch.tensor([0.3, 0.5]), rho):
+        found, whole = (compare(each, sources, inverse_depth, SIZE, 2) for each in (some, every))
+        torch.testing.assert_close(found.similarity, whole.similarity, atol=1e-6, rtol=0)
+        for one, other in ((found.evidence, whole.evidence), (found.outside, whole.outside)):
+            torch.testing.assert_close(one[:, mask > 0], other[:, mask > 0])
+    assert (found.evidence[:, 0] == 0).all()
+    assert (whole.evidence[:, 0] > 0).any()
 
 
 def test_a_point_beside_the_silhouettes_is_outside_and_one_out_of_frame_is_not() -> None:

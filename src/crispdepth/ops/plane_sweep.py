@@ -43,9 +43,10 @@ class Source:
 class Agreement:
     """The similarities of several sources as one, and how much evidence there is."""
 
-    similarity: Tensor  # (d, h, w) in [-1, 1]; 0 where no source sees anything
-    evidence: Tensor  # (d, h, w): the mean weight of the sources, in [0, 1]
-    outside: Tensor  # (d, h, w): of the sources that see it and carve, the share beside the object
+    # Each is (d, h, w), and 0 at pixels in whose windows nothing weighs anything.
+    similarity: Tensor  # in [-1, 1]; 0 where no source sees anything
+    evidence: Tensor  # the mean weight of the sources, in [0, 1]
+    outside: Tensor  # of the sources that see it and carve, the share beside the object
 
 
 class Projection(NamedTuple):
@@ -88,52 +89,47 @@ def sample(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     Beyond its border the image is continued.
     """
     # Pixel centres are at +0.5 here and in grid_sample without align_corners.
-    grid = torch.stack((x * (2 / image.shape[2]) - 1, y * (2 / image.shape[1]) - 1), dim=-1)
+    return _bilinear(image, x * (2 / image.shape[2]) - 1, y * (2 / image.shape[1]) - 1)
+
+
+def _bilinear(image: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """`sample` at places in [-1, 1] of the frame."""
+    grid = torch.view_as_real(torch.complex(u, v))  # stacking takes several times as long on a CPU
     found = F.grid_sample(
         image[None],
-        grid.reshape(1, -1, x.shape[-1], 2),
+        grid.view(1, -1, u.shape[-1], 2),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
     )
-    return found.reshape(-1, *x.shape)
+    return found.view(-1, *u.shape)
 
 
 def warp(
-    layers: Tensor, pixels: PixelTransfer, inverse_depth: Tensor, size: Size
+    layers: Tensor, pixels: PixelTransfer, inverse_depth: Tensor, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A source as the reference sees it: `sample` where `project` says, in half the steps.
 
     Args:
         layers: (c, h_s, w_s) of the source.
         pixels: how the source sees the pixels of the reference.
-        inverse_depth: (d,) planes or (d, h, w) per pixel, >= 0.
-        size: (h, w) of the reference.
+        inverse_depth: (d, ...) >= 0.
+        x, y: pixels of the reference, centres at +0.5; all three together have the shape s.
 
     Returns:
-        (c, d, h, w), and (d, h, w), 1 in front of the source and in its frame, else 0.
+        (c, *s), and s, 1 in front of the source and in its frame, else 0.
     """
     height, width = layers.shape[1:]
     frame = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])  # to [-1, 1]
     A, b = (torch.as_tensor(frame @ part).to(inverse_depth) for part in pixels)
-    x = torch.arange(size[1], device=layers.device) + 0.5
-    y = (torch.arange(size[0], device=layers.device) + 0.5)[:, None]
-    rho = inverse_depth.reshape(-1, 1, 1) if inverse_depth.ndim == 1 else inverse_depth
-    u, v, z = (A[i, 0] * x + A[i, 1] * y + A[i, 2] + rho * b[i] for i in range(3))
+    u, v, z = (A[i, 0] * x + A[i, 1] * y + A[i, 2] + inverse_depth * b[i] for i in range(3))
     scale = z.clamp_min(_BEHIND).reciprocal_()
     u, v = u.mul_(scale), v.mul_(scale)
-    # Stacking, comparing and what is boolean take several times as long as arithmetic on a CPU.
-    grid = torch.view_as_real(torch.complex(u, v))
+    found = _bilinear(layers, u, v)
+    # Comparing and booleans take several times as long as arithmetic on a CPU.
     within = 1 - torch.maximum(u.abs_(), v.abs_())
     inside = torch.minimum(within, z.sub_(_BEHIND)).sign_().clamp_min_(0)
-    found = F.grid_sample(
-        layers[None],
-        grid.view(1, -1, size[1], 2),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=False,
-    )
-    return found.view(-1, *z.shape), inside
+    return found, inside
 
 
 def box_sum(values: Tensor, radius: int) -> Tensor:
@@ -172,6 +168,11 @@ class Windows:
         self._per_total = 1 / (box_sum(ones[None], radius) + (0 if weight is None else EPSILON))
         own = self._grey if weight is None else self._grey * weight
         sums = box_sum(torch.stack((own, own * self._grey)), radius)
+        self.pixels: Tensor | None = None
+        """(n,) numbers of those in whose windows something weighs anything; None: all, or none."""
+        if weight is not None:
+            there = (box_sum((weight > 0).float()[None], radius) > 0.5).flatten().nonzero()[:, 0]
+            self.pixels = there if len(there) else None
         self._mean, second = sums * self._per_total
         self._spread = (second - self._mean**2).clamp_min(0) + NOISE**2
 
@@ -213,15 +214,32 @@ def compare(
     """
     if not sources:
         raise ValueError("There is no source to compare with.")
-    volume = (len(inverse_depth), *size)
-    total, votes, evidence, kept, seen = (
-        torch.zeros(volume, device=inverse_depth.device) for _ in range(5)
-    )
+    depths, (height, width), chosen = len(inverse_depth), size, windows.pixels
+    device = inverse_depth.device
+    x = torch.arange(width, device=device) + 0.5
+    y = (torch.arange(height, device=device) + 0.5)[:, None]
+    rho = inverse_depth.reshape(-1, 1, 1) if inverse_depth.ndim == 1 else inverse_depth
+    where = None
+    if chosen is not None:  # the others have nothing to compare
+        x, y = chosen % width + 0.5, chosen.div(width, rounding_mode="floor") + 0.5
+        rho = rho.flatten(1)
+        rho = rho if inverse_depth.ndim == 1 else rho[:, chosen]
+        where = chosen.expand(depths, -1)
+
+    def as_map(values: Tensor) -> Tensor:
+        if where is None:
+            return values
+        return values.new_zeros(depths, height * width).scatter(1, where, values).view(-1, *size)
+
+    shape = (depths, *size) if where is None else where.shape
+    total, votes, evidence, kept, seen = (torch.zeros(shape, device=device) for _ in range(5))
     for source in sources:
         layers = [source.grey] if source.weight is None else [source.grey, source.weight]
-        warped, inside = warp(torch.stack(layers), source.pixels, inverse_depth, size)
+        warped, inside = warp(torch.stack(layers), source.pixels, rho, x, y)
         weight = inside if source.weight is None else warped[1] * inside
-        one = windows.similarity(warped[0])
+        one = windows.similarity(as_map(warped[0]))
+        if chosen is not None:
+            one = one.flatten(1).index_select(1, chosen)
         vote = weight * (sharpness * one).exp_()
         total.addcmul_(vote, one)
         votes += vote
@@ -231,7 +249,7 @@ def compare(
             seen += inside
     similarity = total.div_(votes.add_(EPSILON))
     outside = (seen - kept).div_(seen.add_(EPSILON))
-    return Agreement(similarity, evidence.div_(len(sources)), outside)
+    return Agreement(*map(as_map, (similarity, evidence.div_(len(sources)), outside)))
 
 
 def chunks(depths: int, size: Size) -> Iterator[slice]:
