@@ -41,8 +41,10 @@ def semi_global(cost: Tensor, grey: Tensor, side: Tensor | None, smoothness: Smo
     volume = cost.movedim(0, 2).contiguous()  # along a path the planes of a pixel go together
     total = torch.zeros_like(volume)
     _add_paths(total, volume, grey, side, smoothness, (-1, 0, 1))
-    turned = (None if map_ is None else map_.T for map_ in (grey, side))
-    _add_paths(total.transpose(0, 1), volume.transpose(0, 1), *turned, smoothness, (0,))
+    turned = None if side is None else side.T
+    _add_paths(
+        total.transpose(0, 1), volume.transpose(0, 1), grey.T, turned, smoothness, slopes=(0,)
+    )
     return total.div_(8).movedim(2, 0)
 
 
@@ -96,7 +98,7 @@ def _link_maps(
             before = F.pad(own.roll(1, 0)[:, None], (1, 1), mode="replicate")[:, 0]
             width = own.shape[1]
             ways += [(own - before[:, 1 - slope : 1 - slope + width]).abs() for slope in slopes]
-        return torch.stack(ways, dim=1).unflatten(1, (2, -1))[..., None]
+        return torch.unflatten(torch.stack(ways, dim=1), 1, (2, -1))[..., None]
 
     large = smoothness.large / (1 + apart(grey) / smoothness.edge)
     large = large.clamp_min(smoothness.small)
