@@ -16,6 +16,7 @@ from crispdepth.ops.plane_sweep import (
     compare,
     project,
     sample,
+    warp,
 )
 from crispdepth.types import Camera
 
@@ -115,6 +116,22 @@ def test_sampling_equals_its_slow_twin_in_value_and_gradient() -> None:
     torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("angle", [0.1, np.pi - 0.1])
+def test_warping_is_sampling_where_the_projection_says(angle: float) -> None:
+    source = camera(0.3, OTHER_K, angle)
+    layers = torch.stack((photo(source, 2.0), photo(source, 3.0, seed=1)))
+    pixels = transfer(camera(), source)
+    rho = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
+    x, y = torch.arange(SIZE[1]) + 0.5, (torch.arange(SIZE[0]) + 0.5)[:, None]
+    for inverse_depth in (torch.tensor([0.0, 0.4, 0.9]), rho):
+        there = project(pixels, inverse_depth, SIZE, SIZE)
+        planes = inverse_depth.reshape(3, *(inverse_depth.shape[1:] or (1, 1)))
+        warped, inside = warp(layers, pixels, planes, x, y)
+        assert (inside == there.inside).all()
+        apart = (warped - sample(layers, there.x, there.y)).abs() * inside
+        assert apart.max() < 1e-4
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_similarity_equals_its_slow_twin(weighted: bool) -> None:
     reference, warped = photo(camera(), 2.0), photo(camera(0.1), 2.0)
@@ -128,6 +145,19 @@ def test_box_sums_count_what_is_in_the_frame() -> None:
     sums = box_sum(torch.ones(1, 5, 6), 2)
     assert sums[0, 0, 0] == 9
     assert sums[0, 2, 2] == 25
+
+
+@pytest.mark.parametrize("radius", [1, 3])
+def test_box_sums_are_the_same_with_a_gradient_and_without(radius: int) -> None:
+    values = torch.rand(3, 9, 14, generator=torch.Generator().manual_seed(0))
+    kept = values.clone()
+    plain, differentiable = (
+        box_sum(values, radius),
+        box_sum(values.clone().requires_grad_(), radius),
+    )
+    torch.testing.assert_close(plain, differentiable.detach())
+    torch.testing.assert_close(box_sum(values.transpose(1, 2), radius), plain.transpose(1, 2))
+    assert (values == kept).all()
 
 
 @pytest.mark.parametrize("depth", [1.3, 2.0, 3.1])
@@ -240,6 +270,27 @@ def test_windows_inside_a_mask_do_not_see_what_is_beside_it() -> None:
     one = Windows(reference, inside, 2).similarity(warped[None])[0]
     other = Windows(other_reference, inside, 2).similarity(other_warped[None])[0]
     torch.testing.assert_close(one[:, 10:], other[:, 10:], atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_left_out_beside_a_mask_is_the_same_as_all() -> None:
+    mask = torch.zeros(SIZE)
+    mask[4:15, 5:12] = torch.rand(11, 7, generator=torch.Generator().manual_seed(0)) + 0.01
+    reference = camera()
+    sources = [
+        Source(photo(each, 2.0), transfer(reference, each), photo(each, 3.0, seed=1), carves)
+        for each, carves in ((camera(0.2), True), (camera(-0.2, OTHER_K), False))
+    ]
+    some, every = (Windows(photo(reference, 2.0), mask, 2) for _ in range(2))
+    assert some.pixels is not None
+    every.pixels = torch.arange(mask.numel())
+    rho = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1))
+    for inverse_depth in (torch.tensor([0.3, 0.5]), rho):
+        found, whole = (compare(each, sources, inverse_depth, SIZE, 2) for each in (some, every))
+        torch.testing.assert_close(found.similarity, whole.similarity, atol=1e-6, rtol=0)
+        for one, other in ((found.evidence, whole.evidence), (found.outside, whole.outside)):
+            torch.testing.assert_close(one[:, mask > 0], other[:, mask > 0])
+    assert (found.evidence[:, 0] == 0).all()
+    assert (whole.evidence[:, 0] > 0).any()
 
 
 def test_a_point_beside_the_silhouettes_is_outside_and_one_out_of_frame_is_not() -> None:

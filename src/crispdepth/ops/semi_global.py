@@ -9,6 +9,7 @@ side does not depend on the other.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,74 +38,71 @@ def semi_global(cost: Tensor, grey: Tensor, side: Tensor | None, smoothness: Smo
         side: (h, w) in [0, 1], a soft mask: two pixels are linked by 1 - |difference|. None: by 1.
         smoothness: what changes cost.
     """
-    total = torch.zeros_like(cost)
-    for across in (0, 1):  # paths that run from row to row, then those from column to column
-        volume = cost.movedim(0, 2) if across == 0 else cost.movedim(0, 2).transpose(0, 1)
-        result = total.movedim(0, 2) if across == 0 else total.movedim(0, 2).transpose(0, 1)
-        volume = volume.contiguous()
-        lines, labels = (
-            None if map_ is None else (map_ if across == 0 else map_.T).contiguous()
-            for map_ in (grey, side)
-        )
-        assert lines is not None
-        summed = torch.zeros_like(volume)
-        for backward in (False, True):
-            for slope in (-1, 0, 1) if across == 0 else (0,):
-                _add_path(summed, volume, lines, labels, smoothness, backward, slope)
-        result += summed
-    return total.div_(8)
+    volume = cost.movedim(0, 2).contiguous()  # along a path the planes of a pixel go together
+    total = torch.zeros_like(volume)
+    _add_paths(total, volume, grey, side, smoothness, (-1, 0, 1))
+    turned = None if side is None else side.T
+    _add_paths(
+        total.transpose(0, 1), volume.transpose(0, 1), grey.T, turned, smoothness, slopes=(0,)
+    )
+    return total.div_(8).movedim(2, 0)
 
 
-def _add_path(
-    summed: Tensor,  # (n, m, d), added to
-    cost: Tensor,  # (n, m, d); paths run along the first axis
+def _add_paths(
+    total: Tensor,  # (n, m, d), added to
+    cost: Tensor,  # (n, m, d); paths run along the first axis, there and back
     grey: Tensor,  # (n, m)
     side: Tensor | None,
     smoothness: Smoothness,
-    backward: bool,
-    slope: int,  # how far a path moves along the second axis in a step
+    slopes: tuple[int, ...],  # how far paths move along the second axis in a step: -1, 0 or 1
 ) -> None:
-    """Add the cost of all paths of one direction."""
-    count = len(cost)
-    order = range(count - 1, -1, -1) if backward else range(count)
-    jump = _link_maps(grey, side, smoothness, backward, slope)
-    previous = torch.empty(0)
-    for step, row in enumerate(order):
-        current = cost[row]
-        if step:
-            large, link = jump[0][row], None if jump[1] is None else jump[1][row]
-            if slope:
-                previous = _shift(previous, slope)
-            lowest = previous.amin(dim=1, keepdim=True)
-            previous = previous - lowest
-            best = torch.minimum(previous, large[:, None])
-            torch.minimum(best[:, 1:], previous[:, :-1] + smoothness.small, out=best[:, 1:])
-            torch.minimum(best[:, :-1], previous[:, 1:] + smoothness.small, out=best[:, :-1])
-            current = current + (best if link is None else best.mul_(link[:, None]))
-        summed[row] += current
-        previous = current
+    """Add the costs of all paths of both directions and these slopes, which go on in step."""
+    last, planes = len(cost) - 1, cost.shape[2]
+    large, link = _link_maps(grey, side, smoothness, slopes)
+    # Paths (2, slopes, m, d), there and back, with a pixel beyond either end: slanted paths that
+    # enter there go straight on.
+    paths = cost.new_empty(2, len(slopes), cost.shape[1] + 2, planes)
+    inner = paths[:, :, 1:-1]
+    inner[:] = torch.stack((cost[0], cost[last]))[:, None]
+    total[0] += len(slopes) * cost[0]
+    total[last] += len(slopes) * cost[last]
+    before, best, next_to = (torch.empty_like(inner) for _ in range(3))
+    for step in range(1, last + 1):
+        paths[:, :, 0], paths[:, :, -1] = paths[:, :, 1], paths[:, :, -2]
+        for number, slope in enumerate(slopes):
+            before[:, number] = paths[:, number, 1 - slope : paths.shape[2] - 1 - slope]
+        before -= before.amin(dim=-1, keepdim=True)
+        torch.minimum(before, large[step], out=best)
+        torch.add(before, smoothness.small, out=next_to)
+        for there, beside in ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))):
+            torch.minimum(best[..., there], next_to[..., beside], out=best[..., there])
+        if link is not None:
+            best *= link[step]
+        for back, row in enumerate((step, last - step)):
+            torch.add(best[back], cost[row], out=inner[back])
+            for path in inner[back]:
+                total[row] += path
 
 
 def _link_maps(
-    grey: Tensor, side: Tensor | None, smoothness: Smoothness, backward: bool, slope: int
+    grey: Tensor, side: Tensor | None, smoothness: Smoothness, slopes: tuple[int, ...]
 ) -> tuple[Tensor, Tensor | None]:
-    """What a jump costs between each pixel and its predecessor, and how much they are linked."""
+    """What a jump costs between pixels and their predecessors, and how much they are linked.
 
-    def before(values: Tensor) -> Tensor:
-        moved = torch.roll(values, -1 if backward else 1, dims=0)
-        return _shift(moved.movedim(0, 1), slope).movedim(0, 1) if slope else moved
+    Each is (n, 2, slopes, m, 1), by the steps of `_add_paths`; the first step has none before it.
+    """
 
-    difference = (grey - before(grey)).abs()
-    large = smoothness.large / (1 + difference / smoothness.edge)
+    def apart(values: Tensor) -> Tensor:
+        ways = []
+        for own in (values, values.flip(0)):
+            before = F.pad(own.roll(1, 0)[:, None], (1, 1), mode="replicate")[:, 0]
+            width = own.shape[1]
+            ways += [(own - before[:, 1 - slope : 1 - slope + width]).abs() for slope in slopes]
+        return torch.unflatten(torch.stack(ways, dim=1), 1, (2, -1))[..., None]
+
+    large = smoothness.large / (1 + apart(grey) / smoothness.edge)
     large = large.clamp_min(smoothness.small)
-    return large, None if side is None else 1 - (side - before(side)).abs()
-
-
-def _shift(values: Tensor, by: int) -> Tensor:
-    """Row i of the result is row i - by; beyond the end the last row is repeated."""
-    if by > 0:
-        return torch.cat((values[:1].expand(by, *values.shape[1:]), values[:-by]))
-    return torch.cat((values[-by:], values[-1:].expand(-by, *values.shape[1:])))
+    return large, None if side is None else 1 - apart(side)
 
 
 def winner(cost: Tensor) -> Winner:
@@ -119,8 +117,7 @@ def winner(cost: Tensor) -> Winner:
     )
     inner = (index > 0) & (index < depths - 1)
     offset = torch.where(inner, offset, torch.zeros_like(offset)).clamp(-0.5, 0.5)
-    number = torch.arange(depths, device=cost.device)[:, None, None]
-    near = (number - index).abs() <= 2
-    elsewhere = torch.where(near, torch.inf, cost).amin(dim=0)
+    near = index + torch.arange(-2, 3, device=cost.device)[:, None, None]
+    elsewhere = cost.scatter(0, near.clamp(0, depths - 1), torch.inf).amin(dim=0)
     margin = torch.where(elsewhere.isfinite(), elsewhere - lowest, torch.zeros_like(lowest))
     return Winner(index + offset, lowest, margin)

@@ -80,10 +80,10 @@ def agreeing(
     count, closeness = torch.zeros_like(inverse), torch.zeros_like(inverse)
     for other in others:
         error, apart = _disagreement(camera, other, inverse[None])
-        agrees = (error < REPROJECTION) & (apart < tolerance)
-        close = torch.exp(-((error / REPROJECTION) ** 2) / 2 - (apart / tolerance) ** 2 / 2)
+        error, apart = error.div_(REPROJECTION**2), apart.div_(tolerance)
+        agrees = torch.maximum(error, apart) < 1
         count += agrees
-        closeness += close * agrees
+        closeness += torch.exp(-(error + apart * apart) / 2) * agrees
     return Agreeing(count, closeness)
 
 
@@ -183,20 +183,20 @@ def seen_from(camera: Camera, other: Neighbour) -> Tensor:
 
 
 def _disagreement(camera: Camera, other: Neighbour, rho: Tensor) -> tuple[Tensor, Tensor]:
-    """How far another view's depth is from a view's own (1, h, w), (h, w): in pixels of the view,
-    after a way there and back, and as a share of the depth. Infinite where the other has no
-    estimate.
+    """How far another view's depth is from a view's own (1, h, w), (h, w): in squared pixels of
+    the view, after a way there and back, and as a share of the depth. Infinite where the other has
+    no estimate.
     """
     height, width = camera.size
     there = project(transfer(camera, other.camera), rho, camera.size, other.camera.size)
     found, sure = sample(torch.stack((other.inverse, other.known)), there.x, there.y)
     A, b = (torch.as_tensor(part).to(rho) for part in transfer(other.camera, camera))
     u, v, z = (A[i, 0] * there.x + A[i, 1] * there.y + A[i, 2] + found * b[i] for i in range(3))
-    z = z.clamp_min(1e-6)
+    scale = z.clamp_min(1e-6).reciprocal_()
     x = torch.arange(width, device=rho.device) + 0.5
     y = (torch.arange(height, device=rho.device) + 0.5)[:, None]
-    error = torch.hypot(u / z - x, v / z - y)
-    apart = (found * there.stretch / rho - 1).abs()
+    error = (u * scale - x).square_() + (v * scale - y).square_()
+    apart = (found * there.stretch / rho - 1).abs_()
     usable = there.inside & (sure > 0.99)
     error, apart = (torch.where(usable, part, torch.inf)[0] for part in (error, apart))
     return error, apart
