@@ -159,6 +159,9 @@ class MeasureOptions:
     robust: tuple[str, ...] = ("two stages",)
     """Variants whose robustness is measured beside the classical one's."""
 
+    robust_groups: tuple[str, ...] = ("rooms",)
+    """Groups of scenes on which it is measured: held-out rooms, rooms, 7-Scenes."""
+
     consistent: int = 1
     """Views that must agree with a pixel's depth, as for the depths of the training."""
 
@@ -246,7 +249,7 @@ def measure_all(options: MeasureOptions) -> None:
             row = {"group": place.group, "scene": place.name, "method": name, "spoilt": "nothing"}
             rows.append(row | scored(place, method, place.shots))
             print(json.dumps(rows[-1]), flush=True)
-        for spoilt, shots in spoils(place.shots):
+        for spoilt, shots in spoils(place.shots) if place.group in options.robust_groups else ():
             for name in ("classical", *options.robust):
                 if name in methods:
                     row = {"group": place.group, "scene": place.name, "method": name}
@@ -376,7 +379,8 @@ def tables(rows: list[dict[str, Any]]) -> str:
                 head(f"### {title}")
                 for name in there:
                     line(name, [row for row in whole if row["method"] == name])
-        head("### Robustness")
+        if len(whole) < len(of_group):
+            head("### Robustness")
         for spoilt_by in dict.fromkeys(row["spoilt"] for row in of_group):
             alike = [row for row in of_group if row["spoilt"] == spoilt_by]
             for name in dict.fromkeys(

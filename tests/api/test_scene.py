@@ -226,8 +226,6 @@ def test_weights_of_fusion_that_are_not_there_are_missed_before_any_work(
     assert not any("depth of" in line for line in noting.lines)
     with pytest.raises(ValueError, match="or choose the fusion volume"):
         ReconstructConfig(fusion_weights="mine")
-    with pytest.raises(ValueError, match=r"none are shipped.*crispdepth train volume"):
-        ReconstructConfig(fusion="volume")
 
 
 def test_what_cannot_be_done_leaves_no_folder(

@@ -103,8 +103,6 @@ def test_the_network_fuses_with_weights_and_says_what_is_missing(
     learned = [*words, "--fusion", "volume", "--fusion-weights"]
     assert main([*learned, str(tmp_path)]) == 1
     assert "There are no weights" in capsys.readouterr().err
-    assert main([*words, "--fusion", "volume"]) == 2
-    assert "crispdepth train volume" in capsys.readouterr().err
     assert main([*words, "--fusion-weights", str(volume_weights)]) == 2
     assert "--fusion volume" in capsys.readouterr().err
     assert main([*learned, str(volume_weights), "--max-memory", "0.02"]) == 1

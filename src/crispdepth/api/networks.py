@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from crispdepth.models.weights import (
     DEFAULT_MULTIVIEW,
+    DEFAULT_VOLUME,
     load_multiview,
     load_stereo,
     load_volume,
@@ -52,12 +53,12 @@ def load_depth_network(method: Method, weights: str | None) -> "Loaded[DepthNetw
 
 
 def load_fusion_network(
-    weights: str, cameras: Sequence[Camera], max_memory: float
+    weights: str | None, cameras: Sequence[Camera], max_memory: float
 ) -> "Loaded[VolumeNetwork]":
     """The network of volumetric fusion.
 
     Args:
-        weights: name or folder.
+        weights: name or folder; None: the shipped ones.
         cameras: of the photos that it will be shown, in their size.
         max_memory: gigabytes that it may take.
 
@@ -66,11 +67,12 @@ def load_fusion_network(
         OSError, ValueError: the weights are not there, or not those of such a network, or the
             memory is too small for them.
     """
-    network = load_volume(weights)
+    name = weights or DEFAULT_VOLUME
+    network = load_volume(name)
     from crispdepth.tasks.volume_fuse import require_memory
 
     require_memory(network, max_memory, max((each.size for each in cameras), key=_pixels))
-    return Loaded(network, read_config(weights)["sha256"])
+    return Loaded(network, read_config(name)["sha256"])
 
 
 def _pixels(size: tuple[int, int]) -> int:

@@ -14,7 +14,7 @@ from crispdepth.cli.terminal import Terminal
 from crispdepth.cli.torch_extra import require_device, require_torch
 from crispdepth.tasks.fuse_config import FuseConfig
 from crispdepth.tasks.multiview_config import LONGER_SIDE
-from crispdepth.tasks.reconstruct_config import NO_FUSION_WEIGHTS, Fusion
+from crispdepth.tasks.reconstruct_config import Fusion
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class FuseOptions(SceneOptions):
     # fusion, which reads the photos, too; without --longest at 640 pixels.
     fusion: Fusion = "tsdf"
 
-    # Weights of that network, which needs them: a folder by `crispdepth train export` of a run of
-    # `crispdepth train volume`. None are shipped yet.
+    # Weights of that network: a folder by `crispdepth train export` of a run of `crispdepth train
+    # volume`. Without it, the shipped ones.
     fusion_weights: str | None = None
 
     # How depths become a surface.
@@ -58,8 +58,6 @@ def run(options: FuseOptions) -> int:
 
     if options.fusion_weights is not None and options.fusion != "volume":
         raise UsageError("--fusion-weights are those of --fusion volume.")
-    if options.fusion == "volume" and options.fusion_weights is None:
-        raise UsageError(NO_FUSION_WEIGHTS)
     check_output(options.out, SUFFIXES, overwrite=options.overwrite)
     require_torch("Fusion")
     require_device(options.device)
@@ -74,7 +72,7 @@ def run(options: FuseOptions) -> int:
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
     config, network, pixels = options.config, None, None
-    if options.fusion_weights is not None:
+    if options.fusion == "volume":
         from crispdepth.api.networks import load_fusion_network
         from crispdepth.tasks.volume_fuse import FINEST
 

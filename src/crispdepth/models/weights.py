@@ -35,6 +35,9 @@ DEFAULT = "layered-small"
 DEFAULT_MULTIVIEW = "multiview-small"
 """The shipped weights that depth from several views uses."""
 
+DEFAULT_VOLUME = "volume-small"
+"""The shipped weights that learned fusion uses; their stereo was not trained."""
+
 VolumePart = Literal["stereo", "fusion"]
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
@@ -112,8 +115,10 @@ def load_multiview(name_or_path: str | Path = DEFAULT_MULTIVIEW) -> "MultiviewNe
     return network
 
 
-def load_volume(name_or_path: str | Path, *, part: VolumePart = "fusion") -> "VolumeNetwork":
-    """The network of volumetric fusion with its weights, of which none are shipped yet.
+def load_volume(
+    name_or_path: str | Path = DEFAULT_VOLUME, *, part: VolumePart = "fusion"
+) -> "VolumeNetwork":
+    """The network of volumetric fusion with its weights.
 
     See `load_model`; weights whose training has left out the ``part`` are refused, too.
     """

@@ -9,12 +9,6 @@ What = Literal["depth", "mesh", "splats"]
 Method = Literal["auto", "classical", "multiview", "stereo", "given"]
 Fusion = Literal["tsdf", "volume"]
 
-NO_FUSION_WEIGHTS = (
-    "Learned fusion (--fusion volume) needs --fusion-weights DIR, for none are shipped: the first "
-    "training hardly improved on what it started from. Train some with `crispdepth train volume`, "
-    "make their folder with `crispdepth train export` (docs/training.md), or leave --fusion away."
-)
-
 NO_STEREO_WEIGHTS = (
     "Depth by the stereo of volumetric fusion (--method stereo) needs --weights DIR, for none are "
     "shipped. Train some with `crispdepth train volume --stage stereo`, make their folder with "
@@ -61,8 +55,8 @@ class ReconstructConfig:
     # fusion, which reads the photos, too.
     fusion: Fusion = "tsdf"
 
-    # Weights of that network, which needs them: a folder by `crispdepth train export` of a run of
-    # `crispdepth train volume`. None are shipped yet.
+    # Weights of that network: a folder by `crispdepth train export` of a run of `crispdepth train
+    # volume`. Without it, the shipped ones.
     fusion_weights: str | None = None
 
     # How large the maps, how small the voxels, and how long the Gaussians are fitted.
@@ -85,8 +79,6 @@ class ReconstructConfig:
                 f"weights {self.weights!r} are of a network, but the method is {self.method!r}; "
                 "leave them out, or choose the method multiview or stereo."
             )
-        if self.fusion == "volume" and self.fusion_weights is None:
-            raise ValueError(NO_FUSION_WEIGHTS)
         if self.fusion_weights is not None and self.fusion != "volume":
             raise ValueError(
                 f"fusion_weights {self.fusion_weights!r} are of the network, but the fusion is "
