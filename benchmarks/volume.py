@@ -290,7 +290,7 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
 def learned(run: Path | None, variant: Variant) -> Method:
     """Fusion with the best weights of a run; None: with fresh ones.
 
-    As in the product, the classical field says where there may be a surface.
+    The classical field says where there may be a surface; its distances are not used.
     """
     network = VolumeNetwork(variant.network)
     if run is not None:

@@ -175,7 +175,7 @@ def test_a_stage_starts_from_another_and_ends_as_weights(fit_tiny: Fit, tmp_path
     assert not network.training
     config = read_config(tmp_path / "weights")
     assert config["training"]["init"] == "stereo"
-    assert config["stage"] == "both"
+    assert config["training"]["objective"]["stage"] == "both"
     assert load_stereo(tmp_path / "weights").config == NETWORK.stereo
     trained = load_file(tmp_path / "both" / "best.safetensors")
     for name, value in network.state_dict().items():
@@ -192,7 +192,7 @@ def test_a_part_that_was_not_trained_is_not_used(fit_tiny: Fit, tmp_path: Path) 
         export_run(tmp_path / stage, tmp_path / f"{stage}-weights")
     load_stereo(tmp_path / "stereo-weights")
     load_volume(tmp_path / "fusion-weights")
-    with pytest.raises(ValueError, match=r"--stage stereo, which has left the fusion as it began"):
+    with pytest.raises(ValueError, match=r"--stage stereo, which did not teach the fusion"):
         load_volume(tmp_path / "stereo-weights")
     with pytest.raises(ValueError, match=r"take some of --stage stereo or --stage both"):
         load_stereo(tmp_path / "fusion-weights")

@@ -167,7 +167,7 @@ def reconstruct(
     fusing = _fusing(result)
     matcher = load_depth_network(config.method, config.weights)
     fuser = None
-    if config.fusion == "volume":
+    if config.fusion == "volume" and "mesh" in what:
         cameras = opened.scene.cameras
         fuser = load_fusion_network(config.fusion_weights, cameras, config.max_memory)
     keys = _keys(result, fusing, matcher, fuser)

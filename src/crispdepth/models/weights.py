@@ -127,11 +127,12 @@ def load_volume(
     except ImportError as error:
         raise _needs(error) from error
     network = _load(name_or_path, VOLUME, build_volume)
-    stage = read_config(name_or_path).get("stage", "both")
+    training = read_config(name_or_path).get("training", {})
+    stage = training.get("objective", {}).get("stage", "both")
     if stage not in (part, "both"):
         raise ValueError(
             f"The weights in {find(name_or_path)} are of a training with --stage {stage}, which "
-            f"has left the {part} as it began; take some of --stage {part} or --stage both."
+            f"did not teach the {part}; take some of --stage {part} or --stage both."
         )
     return network
 

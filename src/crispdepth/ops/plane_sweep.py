@@ -43,7 +43,8 @@ class Source:
 class Agreement:
     """The similarities of several sources as one, and how much evidence there is."""
 
-    # Each is (d, h, w), and 0 at pixels in whose windows nothing weighs anything.
+    # Each is (d, h, w), and 0 at pixels in whose windows nothing weighs anything, if something does
+    # in others.
     similarity: Tensor  # in [-1, 1]; 0 where no source sees anything
     evidence: Tensor  # the mean weight of the sources, in [0, 1]
     outside: Tensor  # of the sources that see it and carve, the share beside the object
@@ -97,18 +98,20 @@ def _bilinear(image: Tensor, u: Tensor, v: Tensor) -> Tensor:
     grid = torch.view_as_real(torch.complex(u, v))  # stacking takes several times as long on a CPU
     found = F.grid_sample(
         image[None],
-        grid.view(1, -1, u.shape[-1], 2),
+        grid.reshape(1, -1, u.shape[-1], 2),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
     )
-    return found.view(-1, *u.shape)
+    return found.reshape(-1, *u.shape)
 
 
 def warp(
     layers: Tensor, pixels: PixelTransfer, inverse_depth: Tensor, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A source as the reference sees it: `sample` where `project` says, in half the steps.
+
+    Gradients reach the layers, not the depths.
 
     Args:
         layers: (c, h_s, w_s) of the source.
@@ -133,7 +136,12 @@ def warp(
 
 
 def box_sum(values: Tensor, radius: int) -> Tensor:
-    """Sums over windows of (2 radius + 1)^2 pixels, beyond the frame 0; (n, h, w)."""
+    """Sums over windows of (2 radius + 1)^2 pixels, beyond the frame 0.
+
+    Args:
+        values: (n, h, w), finite.
+        radius: >= 1.
+    """
     side = 2 * radius + 1
     if values.device.type == "cpu" and values.dtype == torch.float32 and not values.requires_grad:
         sums = torch.empty_like(values, memory_format=torch.contiguous_format)

@@ -40,7 +40,8 @@ class FuseConfig:
     # Pieces of surface with fewer triangles than this are left out.
     min_piece: int = 100
 
-    # Gigabytes of voxels in memory; what is more waits in a temporary file.
+    # Gigabytes of voxels in memory; what is more waits in a temporary file. With learned fusion
+    # also of tiles and photos: less than the smallest tile takes is refused.
     max_memory: float = 2.0
 
     def __post_init__(self) -> None:

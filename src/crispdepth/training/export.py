@@ -76,8 +76,6 @@ def _export_views(run: Path, folder: Path, settings: dict[str, Any], *, last: bo
         )
     facts = _trained(run, model, last=last)
     about = {name: facts.pop(name) for name in ("step", "held_out", "sources")}
-    if preset in VOLUME:
-        about["stage"] = facts["objective"]["stage"]
     safetensors_export.write_weights(model, preset, folder, {**about, "training": facts})
 
 
