@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from crispdepth.data.volume_samples import VolumeSampler
 from crispdepth.models.presets import VOLUME
 from crispdepth.models.volume.config import FusionConfig, StereoConfig, VolumeNetworkConfig
 from crispdepth.models.weights import load_stereo, load_volume, read_config
-from crispdepth.training.config import FitConfig, VolumeObjective
+from crispdepth.training.config import FitConfig, VolumeObjective, VolumeStage
 from crispdepth.training.export import export_run
 from crispdepth.training.fit import LAST, Progress
 from crispdepth.training.volume import SampleStream, VolumeTraining, train
@@ -45,9 +46,9 @@ def batch(frames: list[RgbdFrame]) -> VolumeBatch:
     return collate([sampler.draw(0, index, 3) for index in range(2)])
 
 
-def learner(stage: str = "fusion", **changes: object) -> VolumeLearner:
+def learner(stage: VolumeStage = "fusion", **changes: Any) -> VolumeLearner:
     torch.manual_seed(0)
-    objective = VolumeObjective(stage=stage, **changes)  # type: ignore[arg-type]
+    objective = VolumeObjective(stage=stage, **changes)
     return VolumeLearner(NETWORK, objective)
 
 
@@ -72,7 +73,7 @@ def test_a_fresh_residual_network_answers_with_the_fused_distance(batch: VolumeB
     ],
 )
 def test_a_stage_learns_its_parts(
-    batch: VolumeBatch, stage: str, parts: set[str], learning: set[str]
+    batch: VolumeBatch, stage: VolumeStage, parts: set[str], learning: set[str]
 ) -> None:
     model = learner(stage)
     for head in model.fusion.heads:  # a fresh residual head stops all gradients but its own
@@ -137,17 +138,17 @@ Fit = Callable[..., Progress]
 def fit_tiny(frames: list[RgbdFrame], monkeypatch: pytest.MonkeyPatch) -> Fit:
     monkeypatch.setitem(VOLUME, "tiny", NETWORK)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         folder: Path,
         *,
-        stage: str = "fusion",
+        stage: VolumeStage = "fusion",
         trust: bool = True,
         fit: FitConfig = QUICK,
-        **more: object,
-    ):
-        objective = VolumeObjective(stage=stage, trust=trust)  # type: ignore[arg-type]
+        **more: Any,
+    ) -> Progress:
+        objective = VolumeObjective(stage=stage, trust=trust)
         training = VolumeTraining("tiny", NETWORK, SAMPLES, objective, fit)
-        return train(training, frames[:4], frames[4:], folder, held_out_samples=2, **more)  # type: ignore[arg-type]
+        return train(training, frames[:4], frames[4:], folder, held_out_samples=2, **more)
 
     return run
 
@@ -187,7 +188,8 @@ def test_a_stage_starts_from_another_and_ends_as_weights(fit_tiny: Fit, tmp_path
 
 def test_a_part_that_was_not_trained_is_not_used(fit_tiny: Fit, tmp_path: Path) -> None:
     short = replace(QUICK, steps=1, every=1)
-    for stage in ("stereo", "fusion"):
+    stages: tuple[VolumeStage, ...] = ("stereo", "fusion")
+    for stage in stages:
         fit_tiny(tmp_path / stage, stage=stage, fit=short)
         export_run(tmp_path / stage, tmp_path / f"{stage}-weights")
     load_stereo(tmp_path / "stereo-weights")

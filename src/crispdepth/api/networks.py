@@ -1,5 +1,6 @@
 """The networks that a job on posed photos asks, found and checked before any work is done."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -71,9 +72,5 @@ def load_fusion_network(
     network = load_volume(name)
     from crispdepth.tasks.volume_fuse import require_memory
 
-    require_memory(network, max_memory, max((each.size for each in cameras), key=_pixels))
+    require_memory(network, max_memory, max((each.size for each in cameras), key=math.prod))
     return Loaded(network, read_config(name)["sha256"])
-
-
-def _pixels(size: tuple[int, int]) -> int:
-    return size[0] * size[1]

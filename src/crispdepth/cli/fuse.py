@@ -103,7 +103,7 @@ def run(options: FuseOptions) -> int:
 
 
 def _as_network_sees(options: FuseOptions) -> FuseOptions:
-    """The network gets photos as `crispdepth reconstruct` makes them, if the size is not said."""
+    """If no size is said, the network gets photos of that of `reconstruct --quality normal`."""
     if options.fusion == "tsdf" or options.longest is not None:
         return options
     return replace(options, longest=LONGER_SIDE["normal"])

@@ -16,7 +16,7 @@ class VolumeSampleConfig:
     size: tuple[int, int] = (240, 320)
     """Height and width of the photos, multiples of 16."""
 
-    views: tuple[int, int] = (3, 6)
+    views: tuple[int, int] = (2, 6)
     """The fewest and the most views that are fused; the truth is that of up to `truth` views."""
 
     truth: int = 12

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+OUTSIDE = 0.1
+"""What all the columns that nobody saw weigh beside all the voxels that were seen."""
+
 
 def log_transform(tsdf: Tensor) -> Tensor:
     """``sign(x) log(1 + |x|)``: errors near the surface count more than those far off.
@@ -12,15 +15,11 @@ def log_transform(tsdf: Tensor) -> Tensor:
     return tsdf.sign() * torch.log1p(tsdf.abs())
 
 
-OUTSIDE = 0.1
-"""What all the columns that nobody saw weigh beside all the voxels that were seen."""
-
-
 def tsdf_weights(observed: Tensor) -> Tensor:
     """How much each voxel teaches, (..., X, Y, Z).
 
-    Those that were observed weigh 1 together. So do, `OUTSIDE` of it, whole columns along z of
-    which nothing was: as in Atlas, they are outside of the room, and the field is -1 there. They
+    The voxels that were observed weigh 1 together; whole columns along z in which none was weigh
+    `OUTSIDE` together: as in Atlas, they are outside of the room, and the field is -1 there. They
     are most of a box, and a mean over all voxels alike teaches -1 everywhere and nothing else.
     """
     outside = (~observed.any(dim=-1, keepdim=True)).expand_as(observed)
