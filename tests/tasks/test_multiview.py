@@ -1,9 +1,12 @@
 """Depth of a wall and a ball before it, by the classical sweep."""
 
+import threading
+from collections.abc import Generator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from crispdepth.tasks.multiview import estimate_depths
@@ -167,6 +170,40 @@ def test_a_wanted_part_equals_the_whole(views: list[View], plain: list[ViewDepth
     assert [index for index, _ in some] == [1, 3]
     for index, found in some:
         np.testing.assert_array_equal(found.depth.values, plain[index].depth.values)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_views_side_by_side_find_the_same(views: list[View], threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        # Each has one thread, so sums have one order.
+        ((_, alone),) = estimate_depths(scene_of_views(views), BOUNDS, indices=[2])
+        for index, found in estimate_depths(scene_of_views(views), BOUNDS):
+            if index == 2:
+                np.testing.assert_array_equal(found.depth.values, alone.depth.values)
+                np.testing.assert_array_equal(found.confidence, alone.confidence)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_who_wants_no_more_depths_leaves_nothing_running(views: list[View]) -> None:
+    before = threading.active_count()
+    wanted = estimate_depths(scene_of_views(views), BOUNDS)
+    assert isinstance(wanted, Generator)
+    assert next(wanted)[0] == 0
+    wanted.close()
+    assert threading.active_count() == before
+
+
+def test_a_photo_that_cannot_be_read_says_so(views: list[View]) -> None:
+    def read(index: int) -> View:
+        if index == 3:
+            raise OSError("gone.png cannot be read")
+        return views[index]
+
+    with pytest.raises(OSError, match=r"gone\.png"):
+        list(estimate_depths(replace(scene_of_views(views), read=read), BOUNDS))
 
 
 def test_a_wall_without_texture_is_no_crash_and_nothing_to_be_sure_of(views: list[View]) -> None:

@@ -5,8 +5,10 @@ and kept where these agree. Classically it is swept with planes, aggregated semi
 without crossing the borders of masks and refined at full resolution: the untrained baseline.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +50,7 @@ from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.multiview_network import Sighting, predict
 from crispdepth.tasks.multiview_photos import Photo, crop, prepare
 from crispdepth.tasks.volume_stereo import predict_stereo
+from crispdepth.tasks.workers import workers
 from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, ViewDepth
 
 _SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
@@ -63,6 +66,7 @@ _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/
 _MASK_SOFTNESS = 0.7  # pixels
 _CARVING = 32  # views whose silhouettes bound the depths
 _CACHED = 48  # photos at working size that are kept
+_AHEAD = 8  # views whose depth is found while that of one is waited for
 
 
 class _Sketch(NamedTuple):
@@ -139,44 +143,61 @@ class _Matcher:
     ) -> None:
         self._scene, self._config, self._network = scene, config, network
         self._device, self._note = device, note
+        self._reading = Lock()
         self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
         self._silhouettes: dict[int, Float32Map | None] = {}
-        self._estimates: dict[int, Estimate] = {}
-        self._chosen: dict[int, tuple[tuple[int, ...], Bounds]] = {}
+        self._sources: dict[int, tuple[tuple[int, ...], Bounds]] = {}
+        self._estimates: dict[int, Future[Estimate]] = {}
 
-    @torch.inference_mode()
     def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
         """See `estimate_depths`."""
-        uses = Counter(each for i in indices for each in self._needed(i))
-        for index in indices:
-            needed = self._needed(index)
-            for each in sorted(needed - self._estimates.keys()):
-                self._estimates[each] = self._match(each)
-            yield index, self._confirm(index)
-            uses.subtract(needed)
-            for each in needed:
-                if not uses[each]:
-                    del self._estimates[each]
+        with workers(self._device) as pool:
+            self._choose(pool, indices)
+            uses = Counter(each for index in indices for each in self._needed(index))
+            self._choose(pool, sorted(uses.keys() - self._sources.keys()))
+            confirmed: deque[tuple[int, Future[ViewDepth]]] = deque()
+            for index in indices:
+                for each in sorted(self._needed(index) - self._estimates.keys()):
+                    self._estimates[each] = pool.submit(self._match, each)
+                # It waits for these, which began before it.
+                confirmed.append((index, pool.submit(self._confirm, index)))
+                if len(confirmed) > _AHEAD:
+                    yield self._finish(uses, *confirmed.popleft())
+            while confirmed:
+                yield self._finish(uses, *confirmed.popleft())
+
+    def _finish(
+        self, uses: Counter[int], index: int, confirmed: Future[ViewDepth]
+    ) -> tuple[int, ViewDepth]:
+        """The depth of a view; estimates that no other waits for are dropped."""
+        found = confirmed.result()
+        needed = self._needed(index)
+        uses.subtract(needed)
+        for each in needed:
+            if not uses[each]:
+                del self._estimates[each]
+        return index, found
 
     def _needed(self, index: int) -> set[int]:
         """The views whose estimates decide the depth of view ``index``."""
-        return {index, *self._sources(index)[0]} if self._config.consistent else {index}
+        return {index, *self._sources[index][0]} if self._config.consistent else {index}
 
-    def _sources(self, index: int) -> tuple[tuple[int, ...], Bounds]:
-        """The views that view ``index`` is matched with, and the bounds of its depths."""
-        if index not in self._chosen:
-            bounds = self._known_bounds(index)
-            if bounds is None:
-                wide = bounds_from_cameras(self._scene.cameras, index)
-                bounds = self._probe(index, wide)
-            chosen = self._select(index, bounds)
-            self._chosen[index] = chosen, bounds
-            if not chosen:
+    def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:
+        """The views that each is matched with, and the bounds of its depths."""
+        for index, sources in zip(indices, pool.map(self._sources_of, indices), strict=True):
+            self._sources[index] = sources
+            if not sources[0]:
                 self._note(
                     f"{self._scene.names[index]}: no other view shows the same from another place, "
                     "so it gets no depth."
                 )
-        return self._chosen[index]
+
+    @torch.inference_mode()
+    def _sources_of(self, index: int) -> tuple[tuple[int, ...], Bounds]:
+        bounds = self._known_bounds(index)
+        if bounds is None:
+            bounds = self._probe(index, bounds_from_cameras(self._scene.cameras, index))
+        return self._select(index, bounds), bounds
 
     def _select(self, index: int, bounds: Bounds) -> tuple[int, ...]:
         return select_sources(self._scene.cameras, index, *bounds, self._config.sources).indices
@@ -222,17 +243,19 @@ class _Matcher:
 
     def _photo(self, index: int, size: Size) -> Photo:
         """View ``index`` at ``size``; the last few are kept."""
-        if (index, size) in self._photos:
-            self._photos.move_to_end((index, size))
-        else:
-            self._photos[index, size] = prepare(self._scene[index], size)
-            if len(self._photos) > _CACHED:
-                self._photos.popitem(last=False)
-        return self._photos[index, size]
+        with self._reading:
+            if (index, size) in self._photos:
+                self._photos.move_to_end((index, size))
+            else:
+                self._photos[index, size] = prepare(self._scene[index], size)
+                if len(self._photos) > _CACHED:
+                    self._photos.popitem(last=False)
+            return self._photos[index, size]
 
+    @torch.inference_mode()
     def _match(self, index: int) -> Estimate:
         """Depth of one view: a sweep of the small photos, then refined at each finer size."""
-        chosen, (near, far) = self._sources(index)
+        chosen, (near, far) = self._sources[index]
         full = size_within(LONGER_SIDE[self._config.quality], self._scene.cameras[index].size)
         scales = [longer for longer in (_SWEPT, 2 * _SWEPT, 4 * _SWEPT) if longer < max(full)]
         sizes = [size_within(longer, full) for longer in scales] + [full]
@@ -350,11 +373,12 @@ class _Matcher:
         size = part.camera.size
         return lambda rho: _cost(compare(windows, sources, rho[None], size, _SHARPNESS))[0]
 
+    @torch.inference_mode()
     def _confirm(self, index: int) -> ViewDepth:
         """Depth of a view, corrected by its sources, where their depths agree with it."""
-        own = self._estimates[index]
+        own = self._estimates[index].result()
         asked = own.sources if self._config.consistent else ()
-        others = [Neighbour.of(self._estimates[source], self._device) for source in asked]
+        others = [Neighbour.of(self._estimates[source].result(), self._device) for source in asked]
         inverse, taken = self._corrected(index, own, others)
         agree = agreeing(own.camera, inverse, others, self._config.tolerance)
         needed = min(self._config.consistent, len(own.sources))
@@ -383,7 +407,7 @@ class _Matcher:
             self._optional(part.evidence.weight),
             self._config.tolerance,
         )
-        _, (near, far) = self._sources(index)
+        _, (near, far) = self._sources[index]
         inverse[region] = found.inverse.clamp(1 / far, 1 / near)
         taken[region] = found.taken
         return Corrected(inverse, taken)
