@@ -31,7 +31,7 @@ def truth(view: View) -> Tensor:
 def neighbour(view: View, inverse: Tensor | None = None) -> Neighbour:
     assert view.camera is not None
     found = (truth(view) if inverse is None else inverse).numpy()
-    return Neighbour.of(Estimate(view.camera, found, np.ones_like(found), ()), CPU)
+    return Neighbour.of(Estimate(view.camera, found, np.ones_like(found)), CPU)
 
 
 def correct(view: View, inverse: Tensor, others: list[Neighbour], cost: Tensor) -> Tensor:

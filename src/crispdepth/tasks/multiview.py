@@ -5,7 +5,7 @@ and kept where these agree. Classically it is swept with planes, aggregated semi
 without crossing the borders of masks and refined at full resolution: the untrained baseline.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
@@ -66,7 +66,7 @@ _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/
 _MASK_SOFTNESS = 0.7  # pixels
 _CARVING = 32  # views whose silhouettes bound the depths
 _CACHED = 48  # photos at working size that are kept
-_AHEAD = 8  # views whose depth is found while that of one is waited for
+_CORRECTIONS = 3  # times that the views correct each other
 
 
 class _Sketch(NamedTuple):
@@ -147,40 +147,48 @@ class _Matcher:
         self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
         self._silhouettes: dict[int, Float32Map | None] = {}
         self._sources: dict[int, tuple[tuple[int, ...], Bounds]] = {}
-        self._estimates: dict[int, Future[Estimate]] = {}
 
     def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
         """See `estimate_depths`."""
         with workers(self._device) as pool:
-            self._choose(pool, indices)
-            uses = Counter(each for index in indices for each in self._needed(index))
-            self._choose(pool, sorted(uses.keys() - self._sources.keys()))
-            confirmed: deque[tuple[int, Future[ViewDepth]]] = deque()
-            for index in indices:
-                for each in sorted(self._needed(index) - self._estimates.keys()):
-                    self._estimates[each] = pool.submit(self._match, each)
-                # It waits for these, which began before it.
-                confirmed.append((index, pool.submit(self._confirm, index)))
-                if len(confirmed) > _AHEAD:
-                    yield self._finish(uses, *confirmed.popleft())
-            while confirmed:
-                yield self._finish(uses, *confirmed.popleft())
+            depths = self._begin(pool, indices)
+            while depths:
+                index, found = depths.popleft()
+                yield index, found.result()
 
-    def _finish(
-        self, uses: Counter[int], index: int, confirmed: Future[ViewDepth]
-    ) -> tuple[int, ViewDepth]:
-        """The depth of a view; estimates that no other waits for are dropped."""
-        found = confirmed.result()
-        needed = self._needed(index)
-        uses.subtract(needed)
-        for each in needed:
-            if not uses[each]:
-                del self._estimates[each]
-        return index, found
+    def _begin(
+        self, pool: ThreadPoolExecutor, indices: Sequence[int]
+    ) -> deque[tuple[int, Future[ViewDepth]]]:
+        """All work, in the order in which depths are wanted.
 
-    def _needed(self, index: int) -> set[int]:
-        """The views whose estimates decide the depth of view ``index``."""
-        return {index, *self._sources[index][0]} if self._config.consistent else {index}
+        Nothing waits for what has no worker yet, as that was begun before; an estimate is
+        forgotten when all have it that were waiting for it.
+        """
+        rounds = _CORRECTIONS if self._config.consistent else 0
+        reached = set(indices)
+        for _ in range(rounds + 1):
+            self._choose(pool, sorted(reached - self._sources.keys()))
+            reached = reached.union(*(self._sources[index][0] for index in reached))
+        begun: dict[tuple[int, int], Future[Estimate]] = {}
+
+        def estimate(index: int, corrections: int) -> Future[Estimate]:
+            key = index, corrections
+            if key not in begun:
+                begun[key] = (
+                    pool.submit(self._correct, index, asked(index, corrections - 1))
+                    if corrections
+                    else pool.submit(self._match, index)
+                )
+            return begun[key]
+
+        def asked(index: int, corrections: int) -> list[Future[Estimate]]:
+            others = self._sources[index][0] if rounds else ()
+            return [estimate(each, corrections) for each in (index, *others)]
+
+        before = max(rounds - 1, 0)
+        return deque(
+            (index, pool.submit(self._confirm, index, asked(index, before))) for index in indices
+        )
 
     def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:
         """The views that each is matched with, and the bounds of its depths."""
@@ -263,7 +271,7 @@ class _Matcher:
         weight = photo.evidence.weight
         if not chosen or (weight is not None and weight.max() < 0.5):
             nothing = np.zeros(full, np.float32)
-            return Estimate(photo.camera, nothing + np.float32(1 / far), nothing, chosen)
+            return Estimate(photo.camera, nothing + np.float32(1 / far), nothing)
         small = self._photo(index, sizes[0])
         found = []
         if not isinstance(self._network, StereoNetwork):
@@ -283,7 +291,7 @@ class _Matcher:
             step /= 2
             inverse, agreement = self._refine(small, chosen, inverse, step)
             confidence = confidence * agreement
-        return _estimate(small, inverse.clip(1 / far, 1 / near), confidence, chosen)
+        return _estimate(small, inverse.clip(1 / far, 1 / near), confidence)
 
     def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> _Sketch:
         """Of a small photo, by the network."""
@@ -374,14 +382,20 @@ class _Matcher:
         return lambda rho: _cost(compare(windows, sources, rho[None], size, _SHARPNESS))[0]
 
     @torch.inference_mode()
-    def _confirm(self, index: int) -> ViewDepth:
-        """Depth of a view, corrected by its sources, where their depths agree with it."""
-        own = self._estimates[index].result()
-        asked = own.sources if self._config.consistent else ()
-        others = [Neighbour.of(self._estimates[source].result(), self._device) for source in asked]
-        inverse, taken = self._corrected(index, own, others)
-        agree = agreeing(own.camera, inverse, others, self._config.tolerance)
-        needed = min(self._config.consistent, len(own.sources))
+    def _correct(self, index: int, asked: Sequence[Future[Estimate]]) -> Estimate:
+        """The estimate of a view, the first that is asked, after the others were asked."""
+        own, *others = (each.result() for each in asked)
+        neighbours = [Neighbour.of(other, self._device) for other in others]
+        return own._replace(inverse=self._corrected(index, own, neighbours).inverse.cpu().numpy())
+
+    @torch.inference_mode()
+    def _confirm(self, index: int, asked: Sequence[Future[Estimate]]) -> ViewDepth:
+        """Depth of a view, corrected once more, where the depths of others agree with it."""
+        own, *others = (each.result() for each in asked)
+        neighbours = [Neighbour.of(other, self._device) for other in others]
+        inverse, taken = self._corrected(index, own, neighbours)
+        agree = agreeing(own.camera, inverse, neighbours, self._config.tolerance)
+        needed = min(self._config.consistent, len(neighbours))
         share = agree.closeness / needed if needed else torch.ones_like(inverse)
         confidence = own.confidence * share.clamp(max=1).cpu().numpy()
         agrees = agree.views - taken.float() >= needed  # where a depth is from, it agrees anyhow
@@ -398,16 +412,16 @@ class _Matcher:
             return Corrected(inverse, taken)
         photo = self._photo(index, own.camera.size)
         part, region = crop(photo)
+        chosen, (near, far) = self._sources[index]
         found = corrected(
             part.camera,
             inverse[region],
             others,
-            self._compared(photo, own.sources),
+            self._compared(photo, chosen),
             self._tensor(part.rgb / np.float32(255)),
             self._optional(part.evidence.weight),
             self._config.tolerance,
         )
-        _, (near, far) = self._sources[index]
         inverse[region] = found.inverse.clamp(1 / far, 1 / near)
         taken[region] = found.taken
         return Corrected(inverse, taken)
@@ -431,15 +445,13 @@ class _Matcher:
         return torch.as_tensor(values.astype(np.float32), device=self._device)
 
 
-def _estimate(
-    photo: Photo, inverse: Float32Map, confidence: Float32Map, sources: tuple[int, ...]
-) -> Estimate:
+def _estimate(photo: Photo, inverse: Float32Map, confidence: Float32Map) -> Estimate:
     """An estimate that says nothing beside the mask, and little at its border."""
     weight = photo.evidence.weight
     if weight is not None:
         confidence = confidence * depth_inside(weight, _MASK_SOFTNESS)
         confidence = np.where(weight >= 0.5, confidence, 0)
-    return Estimate(photo.camera, inverse, confidence.astype(np.float32), sources)
+    return Estimate(photo.camera, inverse, confidence.astype(np.float32))
 
 
 def _cost(agreement: Agreement) -> Tensor:

@@ -38,7 +38,6 @@ class Estimate(NamedTuple):
     camera: Camera
     inverse: Float32Map  # (h, w), > 0
     confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is no estimate
-    sources: tuple[int, ...]
 
 
 class Neighbour(NamedTuple):
