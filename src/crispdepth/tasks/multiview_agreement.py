@@ -153,13 +153,14 @@ def _worth(count: Tensor) -> Tensor:
 
 def _edges(inverse: Tensor, weight: Tensor | None) -> Tensor:
     """Whether depth jumps within `_EDGE` pixels, bool (h, w); what weighs nothing has no depth."""
-    side = 2 * _EDGE + 1
     near = far = inverse
     if weight is not None:
         near, far = (torch.where(weight > 0, inverse, beside) for beside in (0, torch.inf))
-    nearest = F.max_pool2d(near[None], side, 1, _EDGE)[0]
-    farthest = -F.max_pool2d(-far[None], side, 1, _EDGE)[0]
-    return nearest - farthest > _JUMP * nearest
+    # Along rows, then along columns: the same, of an eighth of the values.
+    extremes = torch.stack((near, -far))
+    extremes = F.max_pool2d(extremes, (1, 2 * _EDGE + 1), 1, (0, _EDGE))
+    nearest, farthest = F.max_pool2d(extremes, (2 * _EDGE + 1, 1), 1, (_EDGE, 0))
+    return nearest + farthest > _JUMP * nearest
 
 
 def seen_from(camera: Camera, other: Neighbour) -> Tensor:
