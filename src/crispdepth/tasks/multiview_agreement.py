@@ -160,7 +160,8 @@ def _edges(inverse: Tensor, weight: Tensor | None) -> Tensor:
     extremes = torch.stack((near, -far))
     extremes = F.max_pool2d(extremes, (1, 2 * _EDGE + 1), 1, (0, _EDGE))
     nearest, farthest = F.max_pool2d(extremes, (2 * _EDGE + 1, 1), 1, (_EDGE, 0))
-    return nearest + farthest > _JUMP * nearest
+    jumps: Tensor = nearest + farthest > _JUMP * nearest
+    return jumps
 
 
 def seen_from(camera: Camera, other: Neighbour) -> Tensor:
