@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from crispdepth.tasks.multiview import estimate_depths
+from crispdepth.tasks.multiview_agreement import Estimate, Neighbour, agreeing
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.types import (
     Camera,
@@ -185,6 +186,27 @@ def test_views_side_by_side_find_the_same(views: list[View], threads: int) -> No
                 np.testing.assert_array_equal(found.confidence, alone.confidence)
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_views_have_told_each_other_is_no_evidence(views: list[View]) -> None:
+    scene = scene_of_views(views)
+    config = replace(BOUNDS, consistent=1, tolerance=0.02)
+    alone = dict(estimate_depths(scene, replace(config, consistent=0)))
+    cpu = torch.device("cpu")
+
+    def found(index: int) -> Estimate:
+        depth = alone[index].depth
+        assert depth.camera is not None
+        return Estimate(depth.camera, 1 / depth.values, alone[index].confidence)
+
+    others = [Neighbour.of(found(index), cpu) for index in range(len(views)) if index != 2]
+    ((_, confirmed),) = estimate_depths(scene, config, indices=[2])
+    inverse = torch.as_tensor(1 / np.where(confirmed.depth.usable, confirmed.depth.values, 1))
+    agree = agreeing(scene.cameras[2], inverse, others, config.tolerance).views.numpy()
+    # Those whose depth is not their own agree with one view more: with the one that had it.
+    own = np.abs(alone[2].depth.values * inverse.numpy() - 1) <= config.tolerance
+    assert (agree >= np.where(own, 1, 2))[confirmed.depth.usable].all()
+    assert (~own & confirmed.depth.usable).any()
 
 
 def test_who_wants_no_more_depths_leaves_nothing_running(views: list[View]) -> None:

@@ -40,7 +40,7 @@ from crispdepth.ops.plane_sweep import (
 from crispdepth.ops.resample import joint_upsample, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
 from crispdepth.tasks.multiview_agreement import (
-    Corrected,
+    Agreeing,
     Estimate,
     Neighbour,
     agreeing,
@@ -187,7 +187,8 @@ class _Matcher:
 
         before = max(rounds - 1, 0)
         return deque(
-            (index, pool.submit(self._confirm, index, asked(index, before))) for index in indices
+            (index, pool.submit(self._confirm, index, asked(index, before), asked(index, 0)))
+            for index in indices
         )
 
     def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:
@@ -384,32 +385,48 @@ class _Matcher:
     @torch.inference_mode()
     def _correct(self, index: int, asked: Sequence[Future[Estimate]]) -> Estimate:
         """The estimate of a view, the first that is asked, after the others were asked."""
-        own, *others = (each.result() for each in asked)
-        neighbours = [Neighbour.of(other, self._device) for other in others]
-        return own._replace(inverse=self._corrected(index, own, neighbours).inverse.cpu().numpy())
+        own, neighbours = self._told(asked)
+        return own._replace(inverse=self._corrected(index, own, neighbours).cpu().numpy())
 
     @torch.inference_mode()
-    def _confirm(self, index: int, asked: Sequence[Future[Estimate]]) -> ViewDepth:
-        """Depth of a view, corrected once more, where the depths of others agree with it."""
-        own, *others = (each.result() for each in asked)
-        neighbours = [Neighbour.of(other, self._device) for other in others]
-        inverse, taken = self._corrected(index, own, neighbours)
-        agree = agreeing(own.camera, inverse, neighbours, self._config.tolerance)
+    def _confirm(
+        self, index: int, asked: Sequence[Future[Estimate]], alone: Sequence[Future[Estimate]]
+    ) -> ViewDepth:
+        """Depth of a view, corrected once more, where those of others agree, and that of one which
+        it found alone: what the views have told each other is no evidence.
+        """
+        own, neighbours = self._told(asked)
+        inverse = self._corrected(index, own, neighbours)
+        first, others = self._told(alone)
         needed = min(self._config.consistent, len(neighbours))
+        agree = self._agreeing(inverse, own, neighbours)
+        evidence = self._agreeing(inverse, first, others).views
+        valid = (agree.views >= needed) & (evidence >= min(needed, 1))
         share = agree.closeness / needed if needed else torch.ones_like(inverse)
         confidence = own.confidence * share.clamp(max=1).cpu().numpy()
-        agrees = agree.views - taken.float() >= needed  # where a depth is from, it agrees anyhow
-        valid = agrees.cpu().numpy() & (own.confidence > 0)
         z = inverse.reciprocal().cpu().numpy()
-        depth = DepthMap(z, "depth", self._scene.unit, valid, own.camera)
+        usable = valid.cpu().numpy() & (own.confidence > 0)
+        depth = DepthMap(z, "depth", self._scene.unit, usable, own.camera)
         return ViewDepth(depth, confidence.astype(np.float32))
 
-    def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Corrected:
-        """A view after its neighbours were asked."""
+    def _agreeing(self, inverse: Tensor, before: Estimate, others: Sequence[Neighbour]) -> Agreeing:
+        """How many others agree with depths that were those of an estimate, or of one of them:
+        that one agrees anyhow.
+        """
+        agree = agreeing(before.camera, inverse, others, self._config.tolerance)
+        taken = (inverse / self._tensor(before.inverse) - 1).abs() > self._config.tolerance
+        return agree._replace(views=agree.views - taken.float())
+
+    def _told(self, asked: Sequence[Future[Estimate]]) -> tuple[Estimate, list[Neighbour]]:
+        """The estimate of a view, the first that is asked, and those of the others."""
+        own, *others = (each.result() for each in asked)
+        return own, [Neighbour.of(other, self._device) for other in others]
+
+    def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Tensor:
+        """The inverse depths of a view after its neighbours were asked."""
         inverse = self._tensor(own.inverse)
-        taken = torch.zeros_like(inverse, dtype=torch.bool)
         if not others or not own.confidence.any():
-            return Corrected(inverse, taken)
+            return inverse
         photo = self._photo(index, own.camera.size)
         part, region = crop(photo)
         chosen, (near, far) = self._sources[index]
@@ -422,9 +439,8 @@ class _Matcher:
             self._optional(part.evidence.weight),
             self._config.tolerance,
         )
-        inverse[region] = found.inverse.clamp(1 / far, 1 / near)
-        taken[region] = found.taken
-        return Corrected(inverse, taken)
+        inverse[region] = found.clamp(1 / far, 1 / near)
+        return inverse
 
     def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""

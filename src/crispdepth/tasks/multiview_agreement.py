@@ -86,13 +86,6 @@ def agreeing(
     return Agreeing(count, closeness)
 
 
-class Corrected(NamedTuple):
-    """A view after others were asked, each (h, w)."""
-
-    inverse: Tensor  # inverse depths, > 0
-    taken: Tensor  # bool: it is that of another view, whose agreement then says nothing
-
-
 def corrected(
     camera: Camera,
     inverse: Tensor,
@@ -101,8 +94,8 @@ def corrected(
     guide: Tensor,
     weight: Tensor | None,
     tolerance: float,
-) -> Corrected:
-    """The depth of a view, corrected by those of others.
+) -> Tensor:
+    """The inverse depths (h, w) of a view, corrected by those of others.
 
     Args:
         camera: of the view.
@@ -114,8 +107,7 @@ def corrected(
         tolerance: largest difference of agreeing depths, as a share of the depth.
     """
     if not others:
-        return Corrected(inverse, torch.zeros_like(inverse, dtype=torch.bool))
-    own = inverse
+        return inverse
     seen = torch.stack([seen_from(camera, other) for other in others])
     seen = seen.sort(dim=0, descending=True).values  # whatever the order of the views
     there = seen > 0
@@ -131,12 +123,11 @@ def corrected(
         better = (score < best) & (agree > 0)
         inverse = torch.where(better, tried, inverse)
         best, count = torch.where(better, score, best), torch.where(better, agree, count)
-    taken = (inverse / own - 1).abs() > tolerance
     same = there & ((seen / inverse - 1).abs() < _SAME)
     every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
     inverse = every.nanmedian(dim=0).values
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
-    along = joint_weighted_median(
+    return joint_weighted_median(
         inverse,
         guide,
         trust if weight is None else trust * weight,
@@ -144,7 +135,6 @@ def corrected(
         radius=_REACH,
         step=_STEP,
     )
-    return Corrected(along, taken)
 
 
 def _worth(count: Tensor) -> Tensor:
