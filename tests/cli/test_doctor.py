@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -22,6 +23,10 @@ def test_a_sound_installation_is_found_sound(run: Run) -> None:
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert {"Python", "memory", "processors", "this folder", *NEEDED, *CHECKS} <= set(findings)
     assert all(findings[name]["state"] == "ok" for name in (*NEEDED, *CHECKS))
+    shipped = {found["name"] for found in findings.values() if "weights" in found["name"]}
+    folders = (path.parent.name for path in weights._SHIPPED.glob("*/config.json"))
+    assert shipped == {f"weights {name}" for name in folders}
+    assert all(findings[name]["state"] == "ok" for name in shipped)
 
 
 def _raise(folder: Path) -> str:
@@ -53,7 +58,8 @@ def test_weights_run_or_are_broken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, learned_weights: Path
 ) -> None:
     def state() -> str:
-        (found,) = (finding for finding in doctor._examine() if "weights" in finding.name)
+        name = f"weights {weights.DEFAULT}"
+        (found,) = (finding for finding in doctor._examine() if finding.name == name)
         return found.state
 
     monkeypatch.setattr(doctor, "CHECKS", {})
@@ -64,6 +70,34 @@ def test_weights_run_or_are_broken(
     assert state() == "ok"
     (tmp_path / weights.DEFAULT / "model.onnx").write_bytes(b"damaged")
     assert state() == "broken"
+
+
+@pytest.mark.parametrize("name", [weights.DEFAULT_MULTIVIEW, weights.DEFAULT_VOLUME])
+def test_weights_for_torch_are_whole_or_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Without torch, which the light installation does not have."""
+
+    def found() -> tuple[str, str]:
+        (one,) = (each for each in doctor._examine() if each.name == f"weights {name}")
+        return one.state, one.detail
+
+    monkeypatch.setattr(doctor, "CHECKS", {})
+    monkeypatch.setattr(doctor, "EXTRAS", {})
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it raises
+    shutil.copytree(weights._SHIPPED / name, tmp_path / name)
+    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    assert found()[0] == "ok"
+    file = tmp_path / name / weights.SAFETENSORS
+    data = file.read_bytes()
+    file.write_bytes(data[:-1])
+    state, detail = found()
+    assert state == "broken"
+    assert f"{weights.SAFETENSORS} is damaged" in detail
+    file.unlink()
+    state, detail = found()
+    assert state == "broken"
+    assert f"has no {weights.SAFETENSORS}" in detail
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(

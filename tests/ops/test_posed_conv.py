@@ -1,4 +1,4 @@
-import itertools
+import math
 from typing import get_args
 
 import pytest
@@ -92,10 +92,9 @@ def test_kernels_are_read_at_turned_places(how: Turning) -> None:
 @pytest.mark.parametrize("how", EVERY)
 def test_turns_of_the_group_compose(how: Turning) -> None:
     turns = kernel_turn(GROUP, how)
-    for first, second in itertools.product(range(0, 24, 5), range(24)):
-        product = kernel_turn(GROUP[first] @ GROUP[second], how)
-        # W(g1 g2 v): the kernel of g2 is that which g1 has turned.
-        torch.testing.assert_close(product, turns[second] @ turns[first], rtol=0, atol=1e-9)
+    products = kernel_turn(GROUP[:, None] @ GROUP, how)
+    # W(g1 g2 v): the kernel of g2 is that which g1 has turned.
+    torch.testing.assert_close(products, turns @ turns[:, None], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("how", ["octahedral", "nearest", "trilinear"])
@@ -113,6 +112,35 @@ def test_features_turn_with_the_world(how: Turning) -> None:
         here = posed_conv(volume, weight, camera, how)
         there = posed_conv(turned_volume(volume, turn), weight, camera @ turn.T, how)
         torch.testing.assert_close(there, turned_volume(here, turn), rtol=0, atol=1e-9)
+
+
+def about(axis: list[float], degrees: float) -> Tensor:
+    """The rotation (3, 3) float64 about an axis."""
+    x, y, z = F.normalize(torch.tensor(axis, dtype=torch.float64), dim=0).tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    rotation: Tensor = torch.linalg.matrix_exp(math.radians(degrees) * cross)
+    return rotation
+
+
+@pytest.mark.parametrize("degrees", [30, 60])
+def test_halves_between_two_taps_are_rounded_alike_on_both_sides(degrees: float) -> None:
+    """Sine or cosine is a half; else turning the camera would not be turning the kernel."""
+    for axis in torch.eye(3).tolist():
+        rotation = (about(axis, degrees) * 2**40).round() / 2**40
+        assert (rotation.abs() == 0.5).any()
+        both = kernel_turn(GROUP @ rotation, "nearest")
+        apart = kernel_turn(rotation, "nearest") @ kernel_turn(GROUP, "nearest")
+        assert torch.equal(both, apart)
+
+
+def test_of_equally_near_rotations_the_first_is_taken() -> None:
+    for axis in torch.eye(3).tolist():
+        between = about(axis, 45)
+        near = torch.einsum("ij,gij->g", between, GROUP)
+        first, second = (near > near.max() - 1e-9).nonzero()[:, 0].tolist()
+        for rotation in (between, between.float(), about(axis, 45 - 1e-7), about(axis, 45 + 1e-7)):
+            assert int(nearest_octahedral(rotation)) == first
+        assert int(nearest_octahedral(about(axis, 46 if first == 0 else 44))) == second
 
 
 def test_those_of_an_ordinary_convolution_do_not() -> None:

@@ -193,6 +193,19 @@ def test_memory_does_not_grow_with_the_views() -> None:
     assert volume.store.memory == before
 
 
+def test_memory_is_that_of_the_blocks_there_are() -> None:
+    """Linear in them, and they are as many as a corridor is long."""
+    counts = []
+    for length in (4, 8, 16):
+        volume = TsdfVolume(H, TRUNCATION, device=CPU)
+        for x in range(length):
+            camera = looking_at(np.array([x, 0.0, 0]), np.array([x, 1.0, 0]), (24, 24), 20)
+            integrate(volume, [camera], [plane_depth(camera, np.array([0.0, 1, 0]), 2.0)])
+        assert volume.store.memory == len(volume.store) * volume.store.block_bytes
+        counts.append(len(volume.store))
+    assert counts[2] - counts[1] == pytest.approx(2 * (counts[1] - counts[0]), rel=0.05)
+
+
 def test_blocks_beyond_the_memory_come_back_bit_for_bit() -> None:
     free = sphere_volume(0.05)
     budget = 64 * free.store.block_bytes

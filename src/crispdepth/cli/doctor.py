@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Literal
 from crispdepth import __version__
 from crispdepth.cli.errors import ExitCode, one_line
 from crispdepth.models.engines import EngineName
-from crispdepth.models.weights import DEFAULT
+from crispdepth.models.weights import (
+    DEFAULT,
+    DEFAULT_MULTIVIEW,
+    DEFAULT_VOLUME,
+    require_whole,
+)
 
 if TYPE_CHECKING:
     from crispdepth.types import RefinedDepth
@@ -85,6 +90,8 @@ def _examine() -> Iterator[Finding]:
         for name, check in CHECKS.items():
             yield _try(name, partial(check, Path(folder)))
         yield _try(f"weights {DEFAULT}", partial(_refine, "learned", Path(folder)))
+    for name in (DEFAULT_MULTIVIEW, DEFAULT_VOLUME):
+        yield _try(f"weights {name}", partial(_whole, name))
     here = _try("this folder", _write_here)
     yield _optional(here, "cannot be written; name another with -o", state="warning")
 
@@ -189,6 +196,11 @@ def _refine(engine: EngineName, folder: Path) -> str:
         raise ValueError("a blurred boundary was left as it was")
     refined.save(folder / "refined")
     return f"128 x 96 pixels in {seconds:.3f} s"
+
+
+def _whole(weights: str) -> str:
+    """Of weights that only torch can run, which may not be installed and is slow to import."""
+    return f"{require_whole(weights) / 1e6:.1f} MB, as exported"
 
 
 CHECKS: dict[str, Callable[[Path], str]] = {

@@ -82,6 +82,19 @@ def read_onnx(name_or_path: str | Path) -> bytes:
     return _checked(folder, ONNX, _read_config(folder))
 
 
+def require_whole(name_or_path: str | Path) -> int:
+    """Check all files of the weights, for torch or not; how many bytes they have together.
+
+    Raises:
+        FileNotFoundError: there are no such weights, or a file is missing.
+        OSError: a file cannot be read.
+        ValueError: a file is damaged, or not the one that ``config.json`` describes.
+    """
+    folder = find(name_or_path)
+    config = _read_config(folder)
+    return sum(len(_checked(folder, name, config)) for name in config["sha256"])
+
+
 def load_model(name_or_path: str | Path) -> "LayeredNet":
     """The network with its weights: float32, on the CPU, in evaluation mode.
 

@@ -105,6 +105,16 @@ def test_the_same_view_again_changes_nothing(embedding: Embedding) -> None:
     torch.testing.assert_close(once, thrice, rtol=1e-5, atol=1e-5)
 
 
+def test_votes_of_a_view_are_zero_or_one_and_add_up_over_views() -> None:
+    """Many pixels of a view in one voxel are one vote; of the same view thrice, three."""
+    made, view = network(embedding="count"), views(1)[0]
+    once, thrice = (accumulated(made, [view] * count) for count in (1, 3))
+    channel = once.depth_channel()
+    assert torch.unique(channel).tolist() == [0, 1]
+    assert 10 < channel.sum() < (view[3] > 0).sum()
+    torch.testing.assert_close(thrice.depth_channel() * thrice.views, 3 * channel)
+
+
 def test_memory_does_not_grow_with_the_number_of_views() -> None:
     made = network(embedding="tsdf")
     few, many = accumulated(made, views(5)), accumulated(made, views(5) * 4)
