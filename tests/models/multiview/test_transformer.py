@@ -28,7 +28,7 @@ def test_windows_are_joined_as_they_were_cut(shifted: bool) -> None:
 def test_what_holds_for_pairs_is_cut_as_the_tokens_are(shifted: bool) -> None:
     windows = Windows((HEIGHT, WIDTH), shifted=shifted)
     pairs = torch.rand(2, TOKENS, TOKENS)
-    found = windows.between(pairs).unflatten(0, (2, 4))
+    found = torch.unflatten(windows.between(pairs), 0, (2, 4))
     for window, own in enumerate(places(windows)):
         assert torch.equal(found[:, window], pairs[:, own][:, :, own])
 
