@@ -100,6 +100,21 @@ def test_opacities_of_objects_add_up_to_alpha() -> None:
     assert out.objects.amin() >= 0
 
 
+def test_over_white_objects_add_up_to_what_is_seen() -> None:
+    """Of one colour each: the sum of colours by opacity, and white where there is no object."""
+    colours = torch.tensor([[0.9, 0.1, 0.2], [0.2, 0.7, 0.1], [0.4, 0.3, 1.0]])
+    labels = torch.arange(200) % 3
+    splats = gaussians(200)._replace(sh=((colours - 0.5) / C0)[labels][:, None], labels=labels)
+    out = render(splats, K, pose(), SIZE, objects=3)
+    seen = (out.objects[..., None] * colours[:, None, None]).sum(dim=0)
+    torch.testing.assert_close(out.colour, seen, atol=2e-5, rtol=0)
+    over_white = out.colour + (1 - out.alpha)[..., None]
+    missing = (out.objects[..., None] * (1 - colours[:, None, None])).sum(dim=0)
+    torch.testing.assert_close(over_white, 1 - missing, atol=2e-5, rtol=0)
+    assert seen.amax() > 0.3
+    assert out.alpha.amin() < 0.5
+
+
 def disc(z: float, radius: float = 0.3, opacity: float = 0.9) -> tuple[list[float], ...]:
     return [0.0, 0.0, z], [radius] * 3, [1.0, 0, 0, 0], [opacity]
 

@@ -1,5 +1,6 @@
 """The losses are those of the paper, and what was not measured has no part in them."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
+from crispdepth.geometry.align import fit_scale_shift
+from crispdepth.training import losses
 from crispdepth.training.losses import (
     SCALES,
     STAKES,
@@ -85,6 +89,67 @@ def test_a_step_costs_its_height_once_per_row_and_scale(at: int) -> None:
     counts = [len(range(0, 16, 2**k)) for k in range(SCALES) if at <= 15 // 2**k * 2**k]
     expected = sum(2.5 / count for count in counts)
     assert gradient_loss(residual, ones(residual)).item() == pytest.approx(expected)
+
+
+def plain_gradient_loss(residual: Tensor, weight: Tensor) -> Tensor:
+    """At one scale, of (h, w), pair by pair."""
+    total = residual.new_zeros(())
+    for y, x in itertools.product(*map(range, residual.shape)):
+        for v, u in ((y + 1, x), (y, x + 1)):
+            if v < residual.shape[0] and u < residual.shape[1]:
+                pair = torch.minimum(weight[y, x], weight[v, u])
+                total = total + pair * (residual[v, u] - residual[y, x]).abs()
+    return total / weight.sum().clamp(min=1e-9)
+
+
+@pytest.mark.parametrize("scales", [1, 2, 4])
+def test_it_is_the_sum_of_plain_gradient_losses_of_every_other_pixel(
+    scales: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One scale is the plain loss; a map too small for a scale has nothing to add there."""
+    monkeypatch.setattr(losses, "SCALES", scales)
+    for height, width in ((9, 11), (5, 1), (1, 1)):
+        residual = noise()[:, :, :height, :width]
+        weight = noise(3)[:, :, :height, :width]
+        expected = [
+            sum(
+                plain_gradient_loss(r[:: 2**k, :: 2**k], w[:: 2**k, :: 2**k]) for k in range(scales)
+            )
+            for r, w in zip(residual[:, 0], weight[:, 0], strict=True)
+        ]
+        torch.testing.assert_close(
+            gradient_loss(residual, weight).tolist(), [*map(float, expected)]
+        )
+
+
+@pytest.mark.parametrize("padding", [(0, 3, 0, 5), (8, 0, 16, 0), (16, 13, 8, 1)])
+def test_a_border_that_was_not_measured_changes_nothing(padding: tuple[int, ...]) -> None:
+    """In front of the map whole strides of the last scale, which keeps the same pixels."""
+    weight = some_valid()
+    wider = F.pad(noise(1) - noise(2), padding, value=99.0)
+    torch.testing.assert_close(
+        gradient_loss(wider, F.pad(weight, padding)), gradient_loss(noise(1) - noise(2), weight)
+    )
+    one, other, weights = (F.pad(each, padding) for each in (noise(1), noise(2), weight))
+    torch.testing.assert_close(
+        depth_loss(one + 7 * (weights == 0), other, weights), depth_loss(noise(1), noise(2), weight)
+    )
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(3.0, -2.0), (0.05, 40.0)])
+def test_what_is_right_up_to_scale_and_shift_loses_nothing_once_aligned(
+    scale: float, shift: float
+) -> None:
+    target, weight = noise(1), some_valid()
+    prediction = torch.where(weight > 0, (target - shift) / scale, 1e3)
+    assert depth_loss(prediction, target, weight) > 1
+    aligned = torch.stack(
+        [
+            torch.from_numpy(fit_scale_shift(p, t, w > 0).apply(p))
+            for p, t, w in zip(prediction.numpy(), target.numpy(), weight.numpy(), strict=True)
+        ]
+    )
+    assert depth_loss(aligned, target, weight) < 1e-9
 
 
 @pytest.mark.parametrize("garbage", [123.0, math.nan, math.inf])

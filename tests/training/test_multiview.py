@@ -32,7 +32,7 @@ from crispdepth.training.multiview import (
 )
 from crispdepth.training.multiview_batch import MultiviewBatch, collate
 from crispdepth.training.multiview_held_out import held_out_figures
-from crispdepth.training.multiview_losses import coarse_truth
+from crispdepth.training.multiview_losses import coarse_truth, inverse_depth_loss
 from crispdepth.training.multiview_rendering import rendering_losses
 from tests.posed import ball_frames
 
@@ -122,6 +122,28 @@ def test_outlines_count_more_and_what_is_beside_the_object_less(frames: list[Rgb
     near = torch.nn.functional.max_pool2d(1.0 * inside, 3, 1, 1) > 0
     near &= torch.nn.functional.max_pool2d(1.0 * ~inside, 3, 1, 1) > 0
     assert lost(near, edge=10) > 1.5 * lost(near, edge=0)
+
+
+def test_without_an_outline_or_its_weight_all_that_was_measured_counts_alike(
+    frames: list[RgbdFrame],
+) -> None:
+    batch = batch_of(frames)
+    truth = oracle(batch)
+    noise = torch.rand(truth.inverse_depth.shape, generator=torch.Generator().manual_seed(0))
+    off = truth._replace(inverse_depth=truth.inverse_depth * (1 + 0.2 * noise))
+
+    def lost(alpha: Tensor, edge: float) -> float:
+        objective = replace(OBJECTIVE, edge=edge, outside=1)
+        return depth_losses(off, batch._replace(alpha=alpha), objective)["depth"].item()
+
+    measured, span = batch.depth > 0, 1 / batch.near - 1 / batch.far
+    target = 1 / batch.depth.clamp(min=1e-6)
+    plain = inverse_depth_loss(off.inverse_depth, target, measured.float(), span).item()
+    for level in (0.0, 1.0):
+        for edge in (0.0, 10.0):
+            assert lost(torch.full_like(batch.alpha, level), edge) == pytest.approx(plain)
+    assert lost(batch.alpha, 0) == pytest.approx(plain)
+    assert lost(batch.alpha, 10) != pytest.approx(plain, rel=1e-4)
 
 
 def test_only_views_that_were_asked_for_are_judged(frames: list[RgbdFrame]) -> None:

@@ -92,6 +92,12 @@ def test_weights_without_masks_fit(door: SmallViT) -> None:
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
+def test_without_a_door_masks_say_nothing() -> None:
+    model = stirred(SmallViT(16, heads=4, alpha=False, tokens=0))
+    for one, other in zip(model(photos(), half_mask()), model(photos()), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_every_weight_learns(door: SmallViT) -> None:
     maps = stirred(door)(photos(), half_mask())
     torch.autograd.backward(torch.cat(maps).pow(3).sum())

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crispdepth.models.multiview.config import NO_MASKS, MaskUse, MultiviewNetworkConfig
+from crispdepth.models.multiview.cost import expectation
 from crispdepth.models.multiview.network import (
     ADDED,
     MultiviewNetwork,
@@ -40,6 +41,7 @@ SWITCHES: dict[str, MultiviewNetworkConfig] = {
     "head groups": replace(SMALL, masks=MaskUse(attention="heads")),
     "epipolar lines": replace(SMALL, masks=MaskUse(attention="epipolar")),
     "separable": replace(SMALL, masks=MaskUse(separable=True)),
+    "gaussians": replace(SMALL, gaussians=True),
 }
 
 
@@ -84,6 +86,8 @@ def made(config: MultiviewNetworkConfig, *, trained: bool = True) -> MultiviewNe
 def tensors(prediction: MultiviewPrediction) -> Iterator[Tensor]:
     for part in prediction[:-1]:
         yield from [part] if isinstance(part, Tensor) else part
+    for splats in prediction.gaussians:
+        yield from splats[:5]
 
 
 def assert_same(one: MultiviewPrediction, other: MultiviewPrediction, atol: float = 1e-6) -> None:
@@ -108,17 +112,21 @@ def test_masks_change_something_unless_all_is_switched_off(network: MultiviewNet
     scene, masks = views(3), half_masks(3)
     without, told = network(**scene), network(**scene, masks=masks)
     assert (without.inverse_depth - told.inverse_depth).abs().max() > 1e-4
-    deaf = made(replace(network.config, masks=NO_MASKS, patch_blend=False))
+    deaf = made(replace(network.config, masks=NO_MASKS, patch_blend=False, gaussians=False))
     assert_same(deaf(**scene), deaf(**scene, masks=masks))
 
 
 def test_every_parameter_has_a_finite_gradient(network: MultiviewNetwork) -> None:
     prediction = network(**views(3), masks=half_masks(3))
     loss = prediction.inverse_depth.square().mean() + prediction.logits.square().mean()
+    loss = loss + sum(
+        part.square().mean() for splats in prediction.gaussians for part in splats[:5]
+    )
     torch.autograd.backward(loss + sum(each.square().mean() for each in prediction.coarse))
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
 
 
 @torch.no_grad()
@@ -141,7 +149,7 @@ def test_a_network_without_masks_is_adopted_unchanged(name: str) -> None:
     fresh = made(config, trained=False)
     adopt(fresh, bare.state_dict())
     scene = views(3)
-    assert_same(fresh(**scene), bare(**scene), atol=1e-5)
+    assert_same(fresh(**scene)._replace(gaussians=()), bare(**scene))
 
 
 def test_parts_that_a_network_has_not_are_left_out_if_that_is_asked_for() -> None:
@@ -260,6 +268,20 @@ def test_before_training_full_depth_is_the_fine_one_made_larger() -> None:
     torch.testing.assert_close(
         prediction.inverse_depth, expected.clamp(1 / FAR, 1 / NEAR), rtol=1e-5, atol=1e-6
     )
+
+
+@torch.no_grad()
+def test_before_training_one_scale_is_the_soft_argmax_made_larger() -> None:
+    network = made(replace(SMALL, planes=(16, 0)), trained=False)
+    for guide in (network.guide_half, network.guide_full):
+        torch.nn.init.zeros_(guide.second.weight)
+    prediction = network(**views(3))
+    planes = torch.linspace(1 / FAR, 1 / NEAR, 16)[None, :, None, None]
+    coarse, _ = expectation(prediction.logits[0], planes, SMALL.peak)
+    expected = coarse[:, None]
+    for _ in range(2):
+        expected = F.interpolate(expected, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(prediction.inverse_depth[0], expected[:, 0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 64), (48, 50)])

@@ -143,6 +143,13 @@ def test_pixels_without_truth_do_not_count_and_none_is_zero() -> None:
     assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("s", [-3.0, 1.5])
+def test_views_that_are_as_uncertain_are_averaged(s: float) -> None:
+    pair = PairUncertainty(torch.full((2, 1, 5, 7), s), torch.zeros(2, 6, 5, 7))
+    found = aggregate([Pair(cost, pair.weight()) for cost in costs()], SHAPE, CPU).cost
+    torch.testing.assert_close(found, torch.stack(costs()).mean(dim=0))
+
+
 def test_an_uncertain_view_is_removed() -> None:
     one, other = costs(2)
     nothing = torch.zeros(2, 6, 5, 7)
