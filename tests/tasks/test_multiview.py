@@ -1,5 +1,6 @@
 """Depth of a wall and a ball before it, by the classical sweep."""
 
+import gc
 import threading
 from collections.abc import Generator
 from dataclasses import replace
@@ -188,6 +189,20 @@ def test_views_side_by_side_find_the_same(views: list[View], threads: int) -> No
         torch.set_num_threads(before)
 
 
+def test_estimates_are_forgotten_when_all_have_them() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        wanted = estimate_depths(scene_of_views(row(9)), replace(BOUNDS, sources=1))
+        for _ in range(8):
+            next(wanted)
+        held = [each for each in gc.get_objects() if type(each) is Estimate]
+    finally:
+        gc.enable()
+    # Of nine views and three rounds: those of the last and of views that it asks, at most.
+    assert len(held) < 9
+
+
 def test_what_views_have_told_each_other_is_no_evidence(views: list[View]) -> None:
     scene = scene_of_views(views)
     config = replace(BOUNDS, consistent=1, tolerance=0.02)
@@ -197,7 +212,7 @@ def test_what_views_have_told_each_other_is_no_evidence(views: list[View]) -> No
     def found(index: int) -> Estimate:
         depth = alone[index].depth
         assert depth.camera is not None
-        return Estimate(depth.camera, 1 / depth.values, alone[index].confidence)
+        return Estimate(depth.camera, np.reciprocal(depth.values), alone[index].confidence)
 
     others = [Neighbour.of(found(index), cpu) for index in range(len(views)) if index != 2]
     ((_, confirmed),) = estimate_depths(scene, config, indices=[2])

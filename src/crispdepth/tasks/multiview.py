@@ -1,21 +1,16 @@
 """Depth of every view of a posed scene, by classical matching or by a network.
 
 Each view is matched with the views that see the same from a good angle, corrected by their depths,
-and kept where these agree. Classically it is swept with planes, aggregated semi-globally
-without crossing the borders of masks and refined at full resolution: the untrained baseline.
+and kept where these agree.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from crispdepth.geometry.bounds import (
     Bounds,
@@ -24,21 +19,10 @@ from crispdepth.geometry.bounds import (
     bounds_from_points,
     extent,
 )
-from crispdepth.geometry.view_selection import disparity_range, select_sources
-from crispdepth.geometry.warp import inverse_depth_planes, transfer
+from crispdepth.geometry.view_selection import select_sources
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.models.volume.stereo import StereoNetwork
-from crispdepth.ops.fill import pull_push
-from crispdepth.ops.mask_contract import depth_inside
-from crispdepth.ops.plane_sweep import (
-    Agreement,
-    Source,
-    Windows,
-    chunks,
-    compare,
-)
-from crispdepth.ops.resample import joint_upsample, size_within, upsample
-from crispdepth.ops.semi_global import Smoothness, semi_global, winner
+from crispdepth.ops.resample import size_within
 from crispdepth.tasks.multiview_agreement import (
     Agreeing,
     Estimate,
@@ -46,35 +30,15 @@ from crispdepth.tasks.multiview_agreement import (
     agreeing,
     corrected,
 )
-from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
-from crispdepth.tasks.multiview_network import Sighting, predict
-from crispdepth.tasks.multiview_photos import Photo, crop, prepare
-from crispdepth.tasks.volume_stereo import predict_stereo
+from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.tasks.multiview_matching import SWEPT, Matching
+from crispdepth.tasks.multiview_photos import crop
 from crispdepth.tasks.workers import workers
-from crispdepth.types import Camera, DepthMap, Float32Map, Scene, Size, ViewDepth
+from crispdepth.types import DepthMap, Float32Map, Scene, ViewDepth
 
-_SWEPT = 320  # pixels of the longer side at which the planes are swept; finer maps refine that
 _PROBED = 160  # pixels of the longer side at which unknown bounds are looked for
-_PLANES = (32, 128)  # fewest and most planes
-_SHARPNESS = 2.0  # see `compare`
-_SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
-_OFFSETS = 7  # inverse depths tried about the one found at half the resolution
-_STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
-_POLISH = 0.4  # steps of the coarse planes of the network that its answer is looked about
-_ABOUT = 2  # pixels about one whose windows are compared with those of another depth
-_HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
-_MASK_SOFTNESS = 0.7  # pixels
 _CARVING = 32  # views whose silhouettes bound the depths
-_CACHED = 48  # photos at working size that are kept
 _CORRECTIONS = 3  # times that the views correct each other
-
-
-class _Sketch(NamedTuple):
-    """Depth of a small photo."""
-
-    inverse: Float32Map  # (h, w), > 0
-    confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is none
-    step: float  # how far about it finer depth is looked for at first, times 2
 
 
 def estimate_depths(
@@ -131,7 +95,7 @@ def require_matchable(scene: Scene) -> None:
 
 
 class _Matcher:
-    """The caches of one run: photos, silhouettes and depths that are still needed."""
+    """One run: which views are matched with which, and in what order."""
 
     def __init__(
         self,
@@ -141,10 +105,9 @@ class _Matcher:
         device: torch.device,
         note: Callable[[str], object],
     ) -> None:
-        self._scene, self._config, self._network = scene, config, network
+        self._scene, self._config = scene, config
         self._device, self._note = device, note
-        self._reading = Lock()
-        self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
+        self._matching = Matching(scene, config, network, device)
         self._silhouettes: dict[int, Float32Map | None] = {}
         self._sources: dict[int, tuple[tuple[int, ...], Bounds]] = {}
 
@@ -186,10 +149,12 @@ class _Matcher:
             return [estimate(each, corrections) for each in (index, *others)]
 
         before = max(rounds - 1, 0)
-        return deque(
+        depths = deque(
             (index, pool.submit(self._confirm, index, asked(index, before), asked(index, 0)))
             for index in indices
         )
+        begun.clear()  # only what waits for an estimate holds it now
+        return depths
 
     def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:
         """The views that each is matched with, and the bounds of its depths."""
@@ -234,8 +199,8 @@ class _Matcher:
         chosen = self._select(index, wide)
         if not chosen:
             return wide
-        photo = self._photo(index, size_within(_PROBED, self._scene.cameras[index].size))
-        inverse, confidence, step = self._sweep(photo, chosen, *wide)
+        photo = self._matching.photo(index, size_within(_PROBED, self._scene.cameras[index].size))
+        inverse, confidence, step = self._matching.sweep(photo, chosen, *wide)
         sure = inverse[confidence > 0.5]
         if sure.size < 0.02 * inverse.size:
             return wide
@@ -246,141 +211,15 @@ class _Matcher:
     def _silhouette(self, index: int) -> Float32Map | None:
         """The object mask of a view, small; each is read once."""
         if index not in self._silhouettes:
-            size = size_within(_SWEPT, self._scene.cameras[index].size)
-            self._silhouettes[index] = self._photo(index, size).evidence.inside
+            size = size_within(SWEPT, self._scene.cameras[index].size)
+            self._silhouettes[index] = self._matching.photo(index, size).evidence.inside
         return self._silhouettes[index]
-
-    def _photo(self, index: int, size: Size) -> Photo:
-        """View ``index`` at ``size``; the last few are kept."""
-        with self._reading:
-            if (index, size) in self._photos:
-                self._photos.move_to_end((index, size))
-            else:
-                self._photos[index, size] = prepare(self._scene[index], size)
-                if len(self._photos) > _CACHED:
-                    self._photos.popitem(last=False)
-            return self._photos[index, size]
 
     @torch.inference_mode()
     def _match(self, index: int) -> Estimate:
-        """Depth of one view: a sweep of the small photos, then refined at each finer size."""
-        chosen, (near, far) = self._sources[index]
-        full = size_within(LONGER_SIDE[self._config.quality], self._scene.cameras[index].size)
-        scales = [longer for longer in (_SWEPT, 2 * _SWEPT, 4 * _SWEPT) if longer < max(full)]
-        sizes = [size_within(longer, full) for longer in scales] + [full]
-        photo = self._photo(index, full)
-        weight = photo.evidence.weight
-        if not chosen or (weight is not None and weight.max() < 0.5):
-            nothing = np.zeros(full, np.float32)
-            return Estimate(photo.camera, nothing + np.float32(1 / far), nothing)
-        small = self._photo(index, sizes[0])
-        found = []
-        if not isinstance(self._network, StereoNetwork):
-            found.append(self._sweep(small, chosen, near, far))
-        if self._network is not None:
-            found.append(self._predict(small, chosen, near, far))
-        inverse, confidence, step = found[0]
-        if len(found) > 1:
-            inverse, confidence = self._better(small, chosen, *found)
-        for size in sizes[1:]:
-            if small.evidence.weight is not None:  # what is beside the mask must not bleed into it
-                inverse = pull_push(inverse, (small.evidence.weight >= 0.5).astype(np.float32))
-            coarse, small = small, self._photo(index, size)
-            guide = coarse.rgb.astype(np.float32) / np.float32(255)
-            inverse = joint_upsample(inverse, guide, small.rgb)
-            confidence = upsample(confidence, size)
-            step /= 2
-            inverse, agreement = self._refine(small, chosen, inverse, step)
-            confidence = confidence * agreement
-        return _estimate(small, inverse.clip(1 / far, 1 / near), confidence)
-
-    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> _Sketch:
-        """Of a small photo, by the network."""
-        assert self._network is not None
-        photos = [photo, *(self._photo(other, self._size_like(other, photo)) for other in chosen)]
-        sightings = [
-            Sighting(
-                each.camera,
-                each.seen,
-                each.evidence.weight,
-                carves=each.evidence.inside is not None,
-            )
-            for each in photos
-        ]
-        if isinstance(self._network, StereoNetwork):
-            found = predict_stereo(self._network, sightings, near, far, self._device)
-            (inverse, probability), step = found.predicted, found.step
-        else:
-            inverse, probability = predict(self._network, sightings, near, far, self._device)
-            step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
-        inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
-        return _Sketch(inverse, probability, step)
-
-    def _better(
-        self, photo: Photo, chosen: Sequence[int], one: _Sketch, other: _Sketch
-    ) -> tuple[Float32Map, Float32Map]:
-        """Of two depths of a photo with their confidences, at each pixel the one at which the
-        windows about it look more alike."""
-        _, region = crop(photo)
-        compared = self._compared(photo, chosen)
-        costs = [compared(self._tensor(each.inverse[region])) for each in (one, other)]
-        first, second = (avg_pool2d(cost[None], 2 * _ABOUT + 1, 1, _ABOUT)[0] for cost in costs)
-        takes = np.zeros(photo.camera.size, bool)
-        takes[region] = (second < first).cpu().numpy()
-        inverse = np.where(takes, other.inverse, one.inverse)
-        return inverse, np.where(takes, other.confidence, one.confidence)
-
-    def _sweep(self, photo: Photo, chosen: Sequence[int], near: float, far: float) -> _Sketch:
-        """Of a small photo, by a sweep."""
-        part, region = crop(photo)
-        size = part.camera.size
-        others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
-        longest = disparity_range(part.camera, [other.camera for other in others], near, far)
-        count = int(np.clip(np.ceil(longest) + 1, *_PLANES))
-        planes = inverse_depth_planes(near, far, count)
-        rho = self._tensor(planes)
-        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=1)
-        sources = [self._source(part.camera, other) for other in others]
-        cost = torch.empty((count, *size), device=self._device)
-        for depths in chunks(count, size):
-            cost[depths] = _cost(compare(windows, sources, rho[depths], size, _SHARPNESS))
-        side = self._optional(part.evidence.weight)
-        best = winner(semi_global(cost, self._tensor(part.grey), side, _SMOOTHNESS))
-        step = float(planes[1] - planes[0])
-        inverse = np.full(photo.camera.size, 1 / far, np.float32)
-        confidence = np.zeros(photo.camera.size, np.float32)
-        inverse[region] = (planes[0] + step * best.plane).cpu().numpy()
-        confidence[region] = (best.margin / (best.margin + _HALF_SURE)).cpu().numpy()
-        return _Sketch(inverse, confidence, step)
-
-    def _refine(
-        self, photo: Photo, chosen: Sequence[int], inverse: Float32Map, reach: float
-    ) -> tuple[Float32Map, Float32Map]:
-        """The best inverse depth within ``reach`` of one that is roughly known, and how well it
-        agrees, in [0, 1]. Pixels are warped with the depth of each, so slanted windows match.
-        """
-        part, region = crop(photo)
-        compared = self._compared(photo, chosen)
-        offsets = np.linspace(-reach, reach, _OFFSETS)
-        known = self._tensor(inverse[region])
-        cost = torch.empty((_OFFSETS, *part.camera.size), device=self._device)
-        for number, offset in enumerate(offsets):
-            stay = _STAY * (number - _OFFSETS // 2) ** 2
-            cost[number] = compared((known + offset).clamp_min(0)) + stay
-        best = winner(cost)
-        found, agreement = inverse.copy(), np.zeros_like(inverse)
-        found[region] = (known - reach + best.plane * float(offsets[1] - offsets[0])).cpu().numpy()
-        agreement[region] = (1 - best.cost).clamp(0, 1).cpu().numpy()
-        return found, agreement
-
-    def _compared(self, photo: Photo, chosen: Sequence[int]) -> Callable[[Tensor], Tensor]:
-        """What inverse depths (h, w) of the crop of a photo cost, by windows of its resolution."""
-        part, _ = crop(photo)
-        others = [self._photo(other, self._size_like(other, photo)) for other in chosen]
-        sources = [self._source(part.camera, other) for other in others]
-        windows = Windows(self._tensor(part.grey), self._optional(part.evidence.weight), radius=3)
-        size = part.camera.size
-        return lambda rho: _cost(compare(windows, sources, rho[None], size, _SHARPNESS))[0]
+        """The estimate that a view finds alone."""
+        chosen, bounds = self._sources[index]
+        return self._matching.match(index, chosen, *bounds)
 
     @torch.inference_mode()
     def _correct(self, index: int, asked: Sequence[Future[Estimate]]) -> Estimate:
@@ -414,7 +253,7 @@ class _Matcher:
         that one agrees anyhow.
         """
         agree = agreeing(before.camera, inverse, others, self._config.tolerance)
-        taken = (inverse / self._tensor(before.inverse) - 1).abs() > self._config.tolerance
+        taken = (inverse / self._matching.tensor(before.inverse) - 1).abs() > self._config.tolerance
         return agree._replace(views=agree.views - taken.float())
 
     def _told(self, asked: Sequence[Future[Estimate]]) -> tuple[Estimate, list[Neighbour]]:
@@ -424,52 +263,20 @@ class _Matcher:
 
     def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Tensor:
         """The inverse depths of a view after its neighbours were asked."""
-        inverse = self._tensor(own.inverse)
+        inverse = self._matching.tensor(own.inverse)
         if not others or not own.confidence.any():
             return inverse
-        photo = self._photo(index, own.camera.size)
+        photo = self._matching.photo(index, own.camera.size)
         part, region = crop(photo)
         chosen, (near, far) = self._sources[index]
         found = corrected(
             part.camera,
             inverse[region],
             others,
-            self._compared(photo, chosen),
-            self._tensor(part.rgb / np.float32(255)),
-            self._optional(part.evidence.weight),
+            self._matching.compared(photo, chosen),
+            self._matching.tensor(part.rgb / np.float32(255)),
+            self._matching.optional(part.evidence.weight),
             self._config.tolerance,
         )
         inverse[region] = found.clamp(1 / far, 1 / near)
         return inverse
-
-    def _size_like(self, other: int, photo: Photo) -> Size:
-        """The size at which view ``other`` has about the detail of ``photo``."""
-        return size_within(max(photo.camera.size), self._scene.cameras[other].size)
-
-    def _source(self, reference: Camera, other: Photo) -> Source:
-        return Source(
-            self._tensor(other.grey),
-            transfer(reference, other.camera),
-            self._optional(other.evidence.weight),
-            carves=other.evidence.inside is not None,
-        )
-
-    def _optional(self, values: Float32Map | None) -> Tensor | None:
-        return None if values is None else self._tensor(values)
-
-    def _tensor(self, values: NDArray[np.floating[Any]]) -> Tensor:
-        return torch.as_tensor(values.astype(np.float32), device=self._device)
-
-
-def _estimate(photo: Photo, inverse: Float32Map, confidence: Float32Map) -> Estimate:
-    """An estimate that says nothing beside the mask, and little at its border."""
-    weight = photo.evidence.weight
-    if weight is not None:
-        confidence = confidence * depth_inside(weight, _MASK_SOFTNESS)
-        confidence = np.where(weight >= 0.5, confidence, 0)
-    return Estimate(photo.camera, inverse, confidence.astype(np.float32))
-
-
-def _cost(agreement: Agreement) -> Tensor:
-    """What a plane costs, in [0, 2]: 1 without evidence or beside the silhouettes."""
-    return 1 - agreement.similarity * (1 - agreement.outside)
