@@ -35,9 +35,10 @@ from crispdepth.evaluation.mesh import (
 )
 from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.io.atomic import write_text
-from crispdepth.models.presets import VOLUME
+from crispdepth.models.presets import VOLUME, build_volume
 from crispdepth.models.volume.config import VolumeNetworkConfig
 from crispdepth.models.volume.network import VolumeNetwork
+from crispdepth.models.weights import load_volume
 from crispdepth.ops.atlas_tsdf import field_mesh
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.rasterise import rasterise
@@ -50,12 +51,16 @@ from crispdepth.types import Mesh
 from volume_places import SIZE, VOXEL, Place, Shot, arrays, camera_of, places, spoils, true_field
 
 UNTRAINED = "fused distance, untrained"
-"""A fresh residual network: what the learned ones start from."""
+"""A fresh network that corrects fused distances: what the shipped one started from."""
+
+SHIPPED = "as shipped"
+"""The shipped weights, trained for much longer than the variants."""
 
 TABLES = {
     "Classical, one stage, two stages": (
         "classical",
         UNTRAINED,
+        SHIPPED,
         "one stage, no depth",
         "two stages",
     ),
@@ -157,9 +162,10 @@ class MeasureOptions:
     """Folder of rendered scenes that no training has seen."""
 
     only: tuple[str, ...] = ()
-    """Variants whose names contain one of these, and the classical fusion; all without it."""
+    """Variants whose names contain one of these, beside classical fusion and the shipped weights;
+    all without it."""
 
-    robust: tuple[str, ...] = ("two stages",)
+    robust: tuple[str, ...] = (SHIPPED,)
     """Variants whose robustness is measured beside the classical one's."""
 
     robust_groups: tuple[str, ...] = ("rooms",)
@@ -233,13 +239,18 @@ def folder_of(work: Path, name: str) -> Path:
 
 def measure_all(options: MeasureOptions) -> None:
     torch.set_num_threads(options.threads)
-    base = Variant(VOLUME["volume-small"])
-    methods: dict[str, Method] = {"classical": classical, UNTRAINED: learned(None, base)}
+    methods: dict[str, Method] = {
+        "classical": classical,
+        UNTRAINED: learned(build_volume("volume-small")),
+        SHIPPED: learned(load_volume()),
+    }
     for name, variant in variants().items():
         run = folder_of(options.work, name)
         wanted = not options.only or any(part in name for part in options.only)
         if wanted and (run / BEST).is_file():
-            methods[name] = learned(run, variant)
+            network = VolumeNetwork(variant.network)
+            load_weights(run / BEST, network)
+            methods[name] = learned(network, trust=variant.trust)
     rows: list[dict[str, Any]] = []
     for place in places(
         options.data,
@@ -290,14 +301,11 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
     return Fused(np.where(known, tsdf, beyond), known)
 
 
-def learned(run: Path | None, variant: Variant) -> Method:
-    """Fusion with the best weights of a run; None: with fresh ones.
+def learned(network: VolumeNetwork, *, trust: bool = True) -> Method:
+    """Fusion by a network.
 
     The classical field says where there may be a surface; its distances are not used.
     """
-    network = VolumeNetwork(variant.network)
-    if run is not None:
-        load_weights(run / BEST, network)
     network.eval()
 
     @torch.inference_mode()
@@ -313,7 +321,7 @@ def learned(run: Path | None, variant: Variant) -> Method:
                 torch.tensor(camera.K),
                 torch.tensor(camera.cam_from_world),
                 torch.from_numpy(shot.rough.depth.values),
-                torch.from_numpy(shot.rough.confidence) if variant.trust else None,
+                torch.from_numpy(shot.rough.confidence) if trust else None,
             )
         (distance,) = arrays([fusion.regress(fusion.unify(accumulator))])
         return Fused(distance, classical(shots, grid).known)
