@@ -57,6 +57,7 @@ def complete_tiled(
             blended[at] += window * values
         total[at] += window
     rest = np.maximum(1 - total, 0)
+    rest[rest < 1e-6] = 0  # ramps add up to 1 but for rounding
     layer, gate = (
         np.asarray((blended + rest * values) / (total + rest), np.float32)
         for blended, values in zip(sums, whole, strict=True)
