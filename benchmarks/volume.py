@@ -368,11 +368,12 @@ def tables(rows: list[dict[str, Any]]) -> str:
         f"Voxels of {100 * VOXEL:g} cm, photos of {SIZE[1]} x {SIZE[0]}; lengths in m, L1 in "
         "truncations of 3 voxels, near: where the truth is within one of a surface; F at 5 cm, "
         "first in the protocol of Atlas (directions put right), then in that of TransformerFusion. "
-        "Means over scenes.",
+        "Means over scenes; – where one has no surface.",
     ]
 
     def line(label: str, chosen: list[dict[str, Any]]) -> None:
-        cells = [f"{np.mean([row[name] for row in chosen]):.3f}" for name in names]
+        means = [np.mean([row[name] for row in chosen]) for name in names]
+        cells = ["–" if np.isnan(mean) else f"{mean:.3f}" for mean in means]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
 
     def head(title: str) -> None:
