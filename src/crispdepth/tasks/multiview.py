@@ -54,13 +54,16 @@ def estimate_depths(
 
     Depth maps have the scene's unit and the view's camera, resized to `LONGER_SIDE`. Invalid is
     what lies outside an object mask, what no source sees and what too few other views confirm; a
-    view that no other overlaps has no valid pixel at all. Views are read when they are needed, and
-    depths kept only as long as a later view is compared with them.
+    view that no other overlaps has no valid pixel at all. Views are read when they are needed, by
+    several threads (`crispdepth.tasks.workers`) but one at a time, and depths kept only as long as
+    a later view is compared with them. Work goes on while the caller has a depth, and ends when
+    the iterator is closed.
 
     Args:
         scene: posed views.
         config: see there.
-        indices: views that are wanted, ascending; None: all.
+        indices: views that are wanted, in this order; None: all. Those that they are compared with,
+            directly or not, are matched, too.
         network: what finds depth, in evaluation mode: the multi-view network, beside classical
             matching, or the stereo of volumetric fusion instead of it, whose confidence is its
             overlap mask and which is not told of masks. None: classical matching.
@@ -72,8 +75,8 @@ def estimate_depths(
     """
     require_matchable(scene)
     device = device or torch.device("cpu")
-    matcher = _Matcher(scene, config, network and network.to(device), device, note)
-    return matcher.run(range(len(scene)) if indices is None else indices)
+    matching = Matching(scene, config, network and network.to(device), device)
+    return _Matcher(matching, note).run(range(len(scene)) if indices is None else indices)
 
 
 def require_matchable(scene: Scene) -> None:
@@ -97,23 +100,15 @@ def require_matchable(scene: Scene) -> None:
 class _Matcher:
     """One run: which views are matched with which, and in what order."""
 
-    def __init__(
-        self,
-        scene: Scene,
-        config: MultiviewConfig,
-        network: MultiviewNetwork | StereoNetwork | None,
-        device: torch.device,
-        note: Callable[[str], object],
-    ) -> None:
-        self._scene, self._config = scene, config
-        self._device, self._note = device, note
-        self._matching = Matching(scene, config, network, device)
+    def __init__(self, matching: Matching, note: Callable[[str], object]) -> None:
+        self._matching, self._note = matching, note
+        self._scene, self._config = matching.scene, matching.config
         self._silhouettes: dict[int, Float32Map | None] = {}
         self._sources: dict[int, tuple[tuple[int, ...], Bounds]] = {}
 
     def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
         """See `estimate_depths`."""
-        with workers(self._device) as pool:
+        with workers(self._matching.device) as pool:
             depths = self._begin(pool, indices)
             while depths:
                 index, found = depths.popleft()
@@ -259,7 +254,7 @@ class _Matcher:
     def _told(self, asked: Sequence[Future[Estimate]]) -> tuple[Estimate, list[Neighbour]]:
         """The estimate of a view, the first that is asked, and those of the others."""
         own, *others = (each.result() for each in asked)
-        return own, [Neighbour.of(other, self._device) for other in others]
+        return own, [Neighbour.of(other, self._matching.device) for other in others]
 
     def _corrected(self, index: int, own: Estimate, others: Sequence[Neighbour]) -> Tensor:
         """The inverse depths of a view after its neighbours were asked."""

@@ -64,6 +64,9 @@ class Matching:
     """Photos of a scene at working sizes, and the depths that they show: of each view alone.
 
     Several threads may ask at once.
+
+    Attributes:
+        scene, config, device: what it was made with.
     """
 
     def __init__(
@@ -74,8 +77,8 @@ class Matching:
         device: torch.device,
     ) -> None:
         """See `crispdepth.tasks.multiview.estimate_depths`."""
-        self._scene, self._config, self._network = scene, config, network
-        self._device = device
+        self.scene, self.config, self.device = scene, config, device
+        self._network = network
         self._reading = Lock()
         self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
 
@@ -85,7 +88,7 @@ class Matching:
             if (index, size) in self._photos:
                 self._photos.move_to_end((index, size))
             else:
-                self._photos[index, size] = prepare(self._scene[index], size)
+                self._photos[index, size] = prepare(self.scene[index], size)
                 if len(self._photos) > _CACHED:
                     self._photos.popitem(last=False)
             return self._photos[index, size]
@@ -98,7 +101,7 @@ class Matching:
             chosen: the views that it is matched with.
             near, far: the range of its depth.
         """
-        full = size_within(LONGER_SIDE[self._config.quality], self._scene.cameras[index].size)
+        full = size_within(LONGER_SIDE[self.config.quality], self.scene.cameras[index].size)
         scales = [longer for longer in (SWEPT, 2 * SWEPT, 4 * SWEPT) if longer < max(full)]
         sizes = [size_within(longer, full) for longer in scales] + [full]
         photo = self.photo(index, full)
@@ -141,10 +144,10 @@ class Matching:
             for each in photos
         ]
         if isinstance(self._network, StereoNetwork):
-            found = predict_stereo(self._network, sightings, near, far, self._device)
+            found = predict_stereo(self._network, sightings, near, far, self.device)
             (inverse, probability), step = found.predicted, found.step
         else:
-            inverse, probability = predict(self._network, sightings, near, far, self._device)
+            inverse, probability = predict(self._network, sightings, near, far, self.device)
             step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
         inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         return Sketch(inverse, probability, step)
@@ -174,7 +177,7 @@ class Matching:
         rho = self.tensor(planes)
         windows = Windows(self.tensor(part.grey), self.optional(part.evidence.weight), radius=1)
         sources = [self._source(part.camera, other) for other in others]
-        cost = torch.empty((count, *size), device=self._device)
+        cost = torch.empty((count, *size), device=self.device)
         for depths in chunks(count, size):
             cost[depths] = _cost(compare(windows, sources, rho[depths], size, _SHARPNESS))
         side = self.optional(part.evidence.weight)
@@ -196,7 +199,7 @@ class Matching:
         compare_at = self.compared(photo, chosen)
         offsets = np.linspace(-reach, reach, _OFFSETS)
         known = self.tensor(inverse[region])
-        cost = torch.empty((_OFFSETS, *part.camera.size), device=self._device)
+        cost = torch.empty((_OFFSETS, *part.camera.size), device=self.device)
         for number, offset in enumerate(offsets):
             stay = _STAY * (number - _OFFSETS // 2) ** 2
             cost[number] = compare_at((known + offset).clamp_min(0)) + stay
@@ -217,7 +220,7 @@ class Matching:
 
     def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""
-        return size_within(max(photo.camera.size), self._scene.cameras[other].size)
+        return size_within(max(photo.camera.size), self.scene.cameras[other].size)
 
     def _source(self, reference: Camera, other: Photo) -> Source:
         return Source(
@@ -233,7 +236,7 @@ class Matching:
 
     def tensor(self, values: NDArray[np.floating[Any]]) -> Tensor:
         """A copy on the device."""
-        return torch.as_tensor(values.astype(np.float32), device=self._device)
+        return torch.as_tensor(values.astype(np.float32), device=self.device)
 
 
 def _estimate(photo: Photo, inverse: Float32Map, confidence: Float32Map) -> Estimate:

@@ -1,8 +1,8 @@
 """Threads that compute several things of a kind at once.
 
 A depth map takes thousands of small operations, which gain little from several threads each and
-lose much where something else runs; whole views side by side gain nearly as much as there are
-cores.
+lose much where something else runs, for threads that wait for each other spin. Whole views side by
+side wait for nothing.
 """
 
 from collections.abc import Iterator
