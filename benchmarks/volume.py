@@ -270,7 +270,10 @@ def measure_all(options: MeasureOptions) -> None:
                     rows.append(row | {"spoilt": spoilt} | scored(place, methods[name], shots))
                     print(json.dumps(rows[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "volume.json", json.dumps(rows, indent=1) + "\n")
+    # A mesh without a surface has no errors: null, for JSON has no NaN.
+    plain = [{key: None if each != each else each for key, each in row.items()} for row in rows]
+    text = json.dumps(plain, indent=1, allow_nan=False)
+    write_text(options.out / "volume.json", text + "\n")
     write_text(options.out / "volume.md", tables(rows))
     print(tables(rows))
 
