@@ -10,6 +10,7 @@ from crispdepth.tasks.multiview_agreement import (
     Neighbour,
     agreeing,
     corrected,
+    largest_about,
     seen_from,
 )
 from crispdepth.types import View
@@ -40,6 +41,14 @@ def correct(view: View, inverse: Tensor, others: list[Neighbour], cost: Tensor) 
     guide = torch.as_tensor(view.image / np.float32(255))
     found = corrected(view.camera, inverse, others, lambda rho: cost + 0 * rho, guide, None, 0.02)
     return found
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5, 8])
+def test_the_largest_of_windows_is_that_of_max_pooling(radius: int) -> None:
+    values = torch.randn(2, 13, 22)
+    values[0, 3:9] = -torch.inf
+    pooled = torch.nn.functional.max_pool2d(values[None], 2 * radius + 1, 1, radius)[0]
+    assert (largest_about(values, radius) == pooled).all()
 
 
 def test_true_depths_agree_wherever_another_view_sees_the_same(views: list[View]) -> None:
