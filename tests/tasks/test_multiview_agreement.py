@@ -104,6 +104,15 @@ def test_what_looks_right_stays_whatever_others_say(views: list[View]) -> None:
     assert ((found / inverse - 1).abs() < 0.01).float().mean() > 0.9  # all but along edges
 
 
+def test_of_depths_that_as_many_show_the_nearest_is_taken(views: list[View]) -> None:
+    view, own = views[0], truth(views[0])
+    assert view.camera is not None
+    others = [neighbour(view, factor * own) for factor in (1.2, 1.6, 1.1, 1.4, 1.3)]
+    guide = torch.as_tensor(view.image / np.float32(255))
+    found = corrected(view.camera, own, others, lambda rho: (rho == own).float(), guide, None, 0.02)
+    assert ((found / own - 1.6).abs() < 1e-3).float().mean() > 0.9
+
+
 def test_depths_that_agree_are_averaged(views: list[View]) -> None:
     view = views[2]
     rng = torch.Generator().manual_seed(0)
