@@ -22,7 +22,8 @@ from crispdepth.types import Camera, Float32Map
 REPROJECTION = 2.0
 """Pixels from which another view does not agree."""
 
-_TRIED = 2  # depths of other views that are tried: those near which most others show something
+_TRIED = 2  # depths of other views that are tried: those with the most votes
+_NEARER = 1.5  # votes that a depth loses to each other view that shows a nearer one
 _ENOUGH = 3  # views that agree; more make a depth no better
 _WORTH = 0.3  # what their agreement is worth, in correlation
 _SAME = 0.01  # relative difference up to which depths are averaged
@@ -112,10 +113,9 @@ def corrected(
     seen = seen.sort(dim=0, descending=True).values  # whatever the order of the views
     there = seen > 0
     votes = torch.stack([_votes(each, seen, tolerance) for each in seen])
-    # Of depths with as many votes the nearest comes first: with any of them errors in depth grow
-    # by a seventh. A stable sort takes several times as long.
-    votes -= torch.linspace(0, 0.5, len(votes), device=votes.device)[:, None, None]
-    most = torch.where(there, votes, -1.0).topk(min(_TRIED, len(others)), dim=0).indices
+    # `seen` is in order: so many views show something nearer, behind which it would be hidden.
+    votes -= _NEARER * torch.arange(len(votes), device=votes.device)[:, None, None]
+    most = torch.where(there, votes, -torch.inf).topk(min(_TRIED, len(others)), dim=0).indices
     seen = torch.where(there, seen, inverse)
     count = agreeing(camera, inverse, others, tolerance).views
     best = cost(inverse) - _worth(count)
