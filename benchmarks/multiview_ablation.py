@@ -45,9 +45,14 @@ def networks(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
         "without the guide of upsampling (2.15)": masks(guide=False),
         "without lateral mask features": masks(lateral=False),
         "without the mask in the U-Net": masks(regulariser=False),
+        "with confidence as a sigmoid (2.1)": masks(confidence="sigmoid"),
+        "with confidence by distance (2.1)": masks(confidence="distance", temperature=1),
         "with soft gating (2.14)": masks(gating=True),
+        "with adaptive convolution of features (2.15)": masks(pac=True),
         "with gates of skips (2.16)": masks(skip_gates=True),
         "with head groups (2.10 b)": masks(attention="heads"),
+        "with hard head groups (2.10 b)": masks(attention="hard-heads"),
+        "with head groups, free background (2.10 b)": masks(attention="heads", free_background=True),
         "with epipolar and object masks (2.11)": masks(attention="epipolar"),
         "with separable attention (2.10 a)": masks(separable=True),
         "without pixel-wise view weights (2.4)": replace(base, view_weights=False),
@@ -58,6 +63,13 @@ def networks(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
         "with edges, convex (2.7)": replace(base, edge_volume="convex"),
         "with patch costs (2.8)": replace(base, patch_blend=True),
         "with the monocular transformer (1.8, 2.17)": replace(base, monocular="vit"),
+        "the same and tokens of the object (2.17 b)": replace(masks(tokens=4), monocular="vit"),
+        "the same and background replaced (2.17 c)": replace(
+            masks(background=True), monocular="vit"
+        ),
+        "the same and groups of its heads (2.17 e)": replace(
+            masks(patch_heads=True), monocular="vit"
+        ),
         "expectation over all planes": replace(base, peak=0),
         "one scale": replace(base, planes=(base.planes[0], 0)),
     }

@@ -41,6 +41,17 @@ SWITCHES: dict[str, MultiviewNetworkConfig] = {
     "head groups": replace(SMALL, masks=MaskUse(attention="heads")),
     "epipolar lines": replace(SMALL, masks=MaskUse(attention="epipolar")),
     "separable": replace(SMALL, masks=MaskUse(separable=True)),
+    "sigmoid": replace(SMALL, masks=MaskUse(confidence="sigmoid")),
+    "distance": replace(SMALL, masks=MaskUse(confidence="distance", temperature=1)),
+    "hard head groups": replace(SMALL, masks=MaskUse(attention="hard-heads")),
+    "free background": replace(SMALL, masks=MaskUse(attention="heads", free_background=True)),
+    "hard, free background": replace(
+        SMALL, masks=MaskUse(attention="hard-heads", free_background=True)
+    ),
+    "adaptive convolution": replace(SMALL, masks=MaskUse(pac=True)),
+    "tokens of the object": replace(SMALL, monocular="vit", masks=MaskUse(tokens=2)),
+    "background replaced": replace(SMALL, monocular="vit", masks=MaskUse(background=True)),
+    "heads of patches": replace(SMALL, monocular="vit", masks=MaskUse(patch_heads=True)),
     "gaussians": replace(SMALL, gaussians=True),
 }
 
@@ -84,7 +95,7 @@ def made(config: MultiviewNetworkConfig, *, trained: bool = True) -> MultiviewNe
 
 
 def tensors(prediction: MultiviewPrediction) -> Iterator[Tensor]:
-    for part in prediction[:-1]:
+    for part in prediction[:5]:
         yield from [part] if isinstance(part, Tensor) else part
     for splats in prediction.gaussians:
         yield from splats[:5]

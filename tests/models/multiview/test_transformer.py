@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crispdepth.models.multiview.config import MaskUse
 from crispdepth.models.multiview.transformer import BLOCKED, MultiviewTransformer, Windows
 
 HEIGHT, WIDTH, CHANNELS, HEADS = 4, 8, 16, 4
@@ -55,8 +56,8 @@ def maps(views: int = 2) -> Tensor:
 def test_views_may_change_places() -> None:
     torch.manual_seed(0)
     transformer, x, order = MultiviewTransformer(CHANNELS, 2, HEADS), maps(4), [2, 0, 3, 1]
-    found = transformer(x)
-    torch.testing.assert_close(transformer(x[:, order]), found[:, order], atol=1e-5, rtol=1e-5)
+    found = transformer(x).maps
+    torch.testing.assert_close(transformer(x[:, order]).maps, found[:, order], atol=1e-5, rtol=1e-5)
 
 
 # Epipolar lines and the object (spec 2.11), in a transformer that has cross attention alone
@@ -65,7 +66,7 @@ def test_views_may_change_places() -> None:
 @pytest.fixture
 def across() -> MultiviewTransformer:
     torch.manual_seed(0)
-    transformer = MultiviewTransformer(CHANNELS, 1, HEADS, "epipolar")
+    transformer = MultiviewTransformer(CHANNELS, 1, HEADS, MaskUse(attention="epipolar"))
     for own in transformer.own:
         assert isinstance(own.norm, nn.LayerNorm)
         nn.init.zeros_(own.norm.weight)
@@ -75,7 +76,7 @@ def across() -> MultiviewTransformer:
 def heard(transformer: MultiviewTransformer, masks: Tensor, lines: Tensor, query: int) -> set[int]:
     """The tokens of the second view that a query of the first depends on."""
     x = maps().requires_grad_()
-    output = transformer(x, masks, lines.expand(1, 2, 2, TOKENS, TOKENS))
+    output = transformer(x, masks, lines.expand(1, 2, 2, TOKENS, TOKENS)).maps
     (gradient,) = torch.autograd.grad(output[0, 0].flatten(1)[:, query].square().sum(), x)
     much = gradient[0, 1].abs().amax(dim=0).flatten() > 1e-30  # what is blocked weighs exp(-100)
     return {*much.nonzero().flatten().tolist()}
