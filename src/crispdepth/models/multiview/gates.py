@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crispdepth.ops.pac import gradient_magnitude, mask_guide, pac_conv2d
+from crispdepth.ops.pac import gradient_magnitude
 
 FLOOR = 0.1
 """What a shut skip still lets through, so that no feature is lost to a wrong mask."""
@@ -121,27 +121,6 @@ class MaskAttentionGate(nn.Module):
             without = without + F.interpolate(self.phi(decoder), size, mode="bilinear")
         noticed = F.relu(without + self.mu(mask_evidence(mask, size))) - F.relu(without)
         return 1 - (1 - self.floor) * _opened(self.psi(noticed))
-
-
-class AdaptiveResidual(nn.Module):
-    """``x + PAC(x)``, a pixel-adaptive convolution guided by features and mask (2.15).
-
-    Neighbours count by how alike they are, and next to nothing across the border of a mask.
-    """
-
-    def __init__(self, channels: int, width: int = 4) -> None:
-        """A 3 x 3 kernel that is 0 at the start, and a guide of ``width`` features."""
-        super().__init__()
-        self.guide = nn.Conv2d(channels, width, kernel_size=1, bias=False)
-        nn.init.normal_(self.guide.weight, std=0.1)  # nearly the same everywhere
-        self.weight = nn.Parameter(torch.zeros(channels, channels, 3, 3))
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(N, channels, h, w) to the same; the mask is (N, 1, H, W) in [0, 1] or None."""
-        guide = self.guide(x)
-        if mask is not None:
-            guide = mask_guide(mask_at(mask, x.shape[-2:]).to(x.dtype), guide, image_weight=1)
-        return x + pac_conv2d(x, guide, self.weight)
 
 
 def _opened(z: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
 from crispdepth.models.multiview.transformer import MultiviewTransformer
 from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
+from crispdepth.models.multiview.view_weights import PairDepth
 from crispdepth.ops.attention import HeadGroups, epipolar_mask, token_centres
 from crispdepth.ops.cost_volume import inverse_depth_candidates, mask_confidence
 from crispdepth.ops.splat import Splats
@@ -50,6 +51,8 @@ class MultiviewPrediction(NamedTuple):
     probability: Tensor  # (B, R, H / 2, W / 2) in (0, 1]: of the planes about the answer
     evidence: Tensor  # (B, R, H / 4, W / 4) in [0, 1]: what share of the sources sees the answer
     gaussians: tuple[Splats, ...] = ()  # R H W of each sample; none without a head for them
+    # What each source alone says at 1/4 and 1/2, N = B R; none without uncertainty (2.3)
+    pairs: tuple[tuple[PairDepth, ...], ...] = ()
     dead: Tensor | None = None  # (), see `Attended`; of masks.attention=epipolar
 
 
@@ -155,15 +158,19 @@ class MultiviewNetwork(nn.Module):
         planes = inverse_depth_candidates(near, far, self.config.planes[0])[:, :count]
         rho = planes.flatten(0, 1)[..., None, None]
         low, high, step = rho[:, :1], rho[:, -1:], (rho[:, 1] - rho[:, 0])[:, None]
-        logits, evidence = self._sweep(images, maps, first, rig, told, planes)
+        logits, volume = self._sweep(images, maps, first, rig, told, planes)
+        best = logits.argmax(dim=1)[:, None]
+        evidence = volume.evidence[:, 0].gather(1, best)[:, 0]
         coarse, sure = expectation(logits, rho, self.config.peak)
         coarse, sure = coarse[:, None], sure[:, None]
+        pairs = [volume.pairs]
 
         guides = self.guide_half(first.half, told.at(2, told.guide))
         both = guided_double(torch.cat((coarse, sure), dim=1), *guides)
         fine, sure = both[:, :1], both[:, 1:]
         if self.config.planes[1]:
-            fine = self._refine(images, maps, rig, told, fine, step, shape)
+            fine, volume = self._refine(images, maps, rig, told, fine, step, shape)
+            pairs.append(volume.pairs)
 
         guides = self.guide_full(images[:, :count].flatten(0, 1), told.guide)
         full = guided_double(fine, *guides)
@@ -182,6 +189,7 @@ class MultiviewNetwork(nn.Module):
             torch.unflatten(sure[:, 0], 0, shape),
             torch.unflatten(evidence, 0, shape),
             self._gaussians(images, full, sure, features, rig, told, shape),
+            tuple(each for each in pairs if each),
             dead,
         )
 
@@ -244,8 +252,8 @@ class MultiviewNetwork(nn.Module):
         rig: Rig,
         told: "_Told",
         planes: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and the evidence of the best."""
+    ) -> tuple[Tensor, Volume]:
+        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and what they were made of."""
         grey = F.avg_pool2d(images.flatten(0, 1).mean(dim=1, keepdim=True), 2)
         features = self.correlate_quarter.describe(maps.quarter, grey)
         features = torch.unflatten(features, 0, images.shape[:2])
@@ -259,9 +267,7 @@ class MultiviewNetwork(nn.Module):
         logits = self.filter_quarter(told.carved(volume))
         up = F.interpolate(first.eighth, scale_factor=2, mode="bilinear")
         context = torch.cat((first.quarter, up), dim=1)
-        logits = logits + self.regulariser(logits, context, told.at(4, told.own))
-        best = logits.argmax(dim=1)[:, None]
-        return logits, volume.evidence[:, 0].gather(1, best)[:, 0]
+        return logits + self.regulariser(logits, context, told.at(4, told.own)), volume
 
     def _refine(
         self,
@@ -272,7 +278,7 @@ class MultiviewNetwork(nn.Module):
         middle: Tensor,
         step: Tensor,
         shape: tuple[int, int],
-    ) -> Tensor:
+    ) -> tuple[Tensor, Volume]:
         """Inverse depth (B R, 1, h, w) at 1/2, around ``middle`` of the same shape."""
         grey = images.flatten(0, 1).mean(dim=1, keepdim=True)
         features = self.correlate_half.describe(maps.half, grey)
@@ -283,7 +289,7 @@ class MultiviewNetwork(nn.Module):
             features, told.trusted(2), rig, 2, torch.unflatten(rho.detach(), 0, shape)
         )
         fine, _ = expectation(self.filter_half(told.carved(volume)), rho, 0)
-        return fine[:, None]
+        return fine[:, None], volume
 
 
 ADDED = (

@@ -5,8 +5,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.adaptive import AdaptiveResidual
 from crispdepth.models.multiview.config import MaskUse
-from crispdepth.models.multiview.gates import AdaptiveResidual, MaskLateral, SoftGate
+from crispdepth.models.multiview.gates import MaskLateral, SoftGate
 from crispdepth.models.multiview.monocular import standardised
 
 
