@@ -62,9 +62,7 @@ def scale_shift_loss(prediction: Tensor, target: Tensor, weight: Tensor, span: T
     total = weight.sum(dim=(-2, -1), keepdim=True)
     share = weight / torch.where(total > 0, total, 1.0)
     with torch.no_grad():
-        middle, truth = (
-            (share * each).sum(dim=(-2, -1), keepdim=True) for each in (p, t)
-        )
+        middle, truth = ((share * each).sum(dim=(-2, -1), keepdim=True) for each in (p, t))
         spread = (share * (p - middle).square()).sum(dim=(-2, -1), keepdim=True)
         common = (share * (p - middle) * (t - truth)).sum(dim=(-2, -1), keepdim=True)
         known = (common > 0) & (spread > FLATTEST**2)

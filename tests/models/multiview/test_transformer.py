@@ -151,9 +151,7 @@ def test_soft_groups_of_a_hard_mask_are_nearly_hard_ones() -> None:
 def test_a_free_background_attends_as_without_a_mask(attention: MaskAttention) -> None:
     torch.manual_seed(0)
     use = MaskUse(attention=attention, free_background=True)
-    one, plain = (
-        MultiviewTransformer(CHANNELS, 1, HEADS, each) for each in (use, MaskUse())
-    )
+    one, plain = (MultiviewTransformer(CHANNELS, 1, HEADS, each) for each in (use, MaskUse()))
     plain.load_state_dict(one.state_dict())
     for each in (one, plain):  # cross attention alone: the other reads what the first has changed
         nn.init.zeros_(each.own[0].norm.weight)  # type: ignore[arg-type]

@@ -159,9 +159,7 @@ def correlate_views(
             yield Pair(cost * scale, inside)
 
     shape = (rho.shape[0] * rho.shape[1], groups, rho.shape[2], height, width)
-    total = aggregate(
-        trust(cosines(), said) if trust is not None else cosines(), shape, rho.device
-    )
+    total = aggregate(trust(cosines(), said) if trust is not None else cosines(), shape, rho.device)
     if not seen:
         return Volume(total.cost, total.evidence, total.evidence)
     weights = torch.stack(seen)

@@ -71,9 +71,7 @@ class MultiviewNetwork(nn.Module):
         _check(config)
         half, quarter, eighth = config.widths
         self.pyramid = Pyramid(config.widths, use)
-        self.transformer = MultiviewTransformer(
-            eighth, config.attention_blocks, config.heads, use
-        )
+        self.transformer = MultiviewTransformer(eighth, config.attention_blocks, config.heads, use)
         self.merge_quarter = nn.Conv2d(quarter + eighth, quarter, 3, padding=1)
         self.merge_half = nn.Conv2d(half + quarter, half, 3, padding=1)
         self.correlate_quarter = Correlation(quarter, config.matching[0], config)
@@ -217,9 +215,7 @@ class MultiviewNetwork(nn.Module):
             for sample in samples
         )
 
-    def _features(
-        self, images: Tensor, rig: Rig, told: "_Told"
-    ) -> tuple[Levels, Tensor | None]:
+    def _features(self, images: Tensor, rig: Rig, told: "_Told") -> tuple[Levels, Tensor | None]:
         """Features (B V, C, h, w) that know the other views, and what `Attended` has as dead."""
         batch, views, _, height, width = images.shape
         use = self.config.masks

@@ -123,9 +123,7 @@ class Attended(NamedTuple):
 class MultiviewTransformer(nn.Module):
     """Blocks of self attention and cross attention in windows."""
 
-    def __init__(
-        self, channels: int, blocks: int, heads: int, use: MaskUse | None = None
-    ) -> None:
+    def __init__(self, channels: int, blocks: int, heads: int, use: MaskUse | None = None) -> None:
         """Channels are a multiple of the heads; masks steer the attention without weights.
 
         None: of masks it is told nothing.
@@ -184,9 +182,7 @@ class MultiviewTransformer(nn.Module):
                     )
                 found.append(others(tokens[:, view], tokens[:, rest].flatten(1, 2), steered))
             x = windows.join(torch.stack(found, dim=1))
-        return Attended(
-            x.permute(0, 1, 4, 2, 3), torch.stack(dead).mean() if dead else None
-        )
+        return Attended(x.permute(0, 1, 4, 2, 3), torch.stack(dead).mean() if dead else None)
 
     def _grouped(
         self, bias: Tensor | None, known: Tensor | None, view: int, keys: list[int]
