@@ -236,7 +236,7 @@ def test_pairs_are_judged_where_the_network_asks_how_sure_they_are(
         gradient = level.trust.uncertainty.last.weight.grad
         assert gradient is not None
         assert gradient.abs().max() > 0
-    with pytest.raises(ValueError, match="--pairs 2: .* --network uncertainty=true"):
+    with pytest.raises(ValueError, match=r"--pairs 2: .* --network uncertainty=true"):
         recipe_of(frames, replace(OBJECTIVE, pairs=2), NETWORK).losses(
             MultiviewNetwork(NETWORK), batch
         )
@@ -284,7 +284,9 @@ def test_gaussians_learn_whose_they_are(frames: list[RgbdFrame]) -> None:
     (gradient,) = torch.autograd.grad(losses["render_objects"], [network.residual.leave.weight])
     assert gradient.isfinite().all()
     assert gradient.abs().max() > 0
-    with pytest.raises(ValueError, match="--objects 0.5: the network of the preset tiny makes no"):
+    with pytest.raises(
+        ValueError, match=r"--objects 0\.5: the network of the preset tiny makes no"
+    ):
         recipe_of(frames, objective, NETWORK).losses(MultiviewNetwork(NETWORK), batch)
 
 

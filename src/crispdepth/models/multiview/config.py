@@ -44,13 +44,13 @@ class MaskUse:
     """The monocular transformer, if there is one, embeds the mask with its patches (2.17 a)."""
 
     tokens: int = 0
-    """Tokens about the object that patches of the small monocular transformer may read (2.17 b)."""
+    """Tokens about the object that its patches may read (2.17 b); of the small one (vit) only."""
 
     background: bool = False
-    """The monocular transformer moves patches beside the object towards a learned token (2.17 c)."""
+    """It moves patches beside the object towards a learned token (2.17 c)."""
 
     patch_heads: bool = False
-    """Heads of the small monocular transformer are grouped as those of `attention` (2.17 e)."""
+    """Its heads look at the object, beside it, and everywhere (2.17 e); of the small one only."""
 
     gating: bool = False
     """Features beside the object are damped (2.14)."""
