@@ -254,8 +254,8 @@ def test_what_was_not_measured_is_no_part_of_the_fit() -> None:
     spoiled[weight == 0], truth[weight == 0] = 99, math.inf
     torch.testing.assert_close(scale_shift_loss(spoiled, truth, weight, SPAN), loss)
     pad = (0, 8, 8, 0)
-    padded = [torch.nn.functional.pad(x, pad) for x in (off, depths(), weight)]
-    torch.testing.assert_close(scale_shift_loss(*padded, SPAN), loss)
+    off, true, weight = (torch.nn.functional.pad(x, pad) for x in (off, depths(), weight))
+    torch.testing.assert_close(scale_shift_loss(off, true, weight, SPAN), loss)
 
 
 def test_a_fit_that_is_least_squares_has_the_loss_of_its_residual() -> None:
