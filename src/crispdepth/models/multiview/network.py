@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crispdepth.models.gaussians import GaussianHead
-from crispdepth.models.multiview.config import MaskUse, MultiviewNetworkConfig
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.cost import (
     Correlation,
     EdgeVolume,
@@ -31,6 +31,7 @@ from crispdepth.models.multiview.pretrained import PretrainedViT, load_encoder
 from crispdepth.models.multiview.pyramid import Levels, Pyramid
 from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
+from crispdepth.models.multiview.told import Told
 from crispdepth.models.multiview.transformer import MultiviewTransformer
 from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
 from crispdepth.models.multiview.view_weights import PairDepth
@@ -148,7 +149,7 @@ class MultiviewNetwork(nn.Module):
         count = views if references is None else references
         shape = (batch, count)
         rig = Rig(K, cam_from_world, near, far)
-        told = _Told.of(masks, self.config.masks, count, carve=carve)
+        told = Told.of(masks, self.config.masks, count, carve=carve)
         maps, dead = self._features(images, rig, told)
         first = Levels(
             *(torch.unflatten(x, 0, (batch, views))[:, :count].flatten(0, 1) for x in maps)
@@ -156,19 +157,17 @@ class MultiviewNetwork(nn.Module):
         planes = inverse_depth_candidates(near, far, self.config.planes[0])[:, :count]
         rho = planes.flatten(0, 1)[..., None, None]
         low, high, step = rho[:, :1], rho[:, -1:], (rho[:, 1] - rho[:, 0])[:, None]
-        logits, volume = self._sweep(images, maps, first, rig, told, planes)
-        best = logits.argmax(dim=1)[:, None]
-        evidence = volume.evidence[:, 0].gather(1, best)[:, 0]
+        logits, evidence, said = self._sweep(images, maps, first, rig, told, planes)
         coarse, sure = expectation(logits, rho, self.config.peak)
         coarse, sure = coarse[:, None], sure[:, None]
-        pairs = [volume.pairs]
+        pairs = [said]
 
         guides = self.guide_half(first.half, told.at(2, told.guide))
         both = guided_double(torch.cat((coarse, sure), dim=1), *guides)
         fine, sure = both[:, :1], both[:, 1:]
         if self.config.planes[1]:
-            fine, volume = self._refine(images, maps, rig, told, fine, step, shape)
-            pairs.append(volume.pairs)
+            fine, said = self._refine(images, maps, rig, told, fine, step, shape)
+            pairs.append(said)
 
         guides = self.guide_full(images[:, :count].flatten(0, 1), told.guide)
         full = guided_double(fine, *guides)
@@ -198,7 +197,7 @@ class MultiviewNetwork(nn.Module):
         sure: Tensor,
         features: Tensor,
         rig: Rig,
-        told: "_Told",
+        told: Told,
         shape: tuple[int, int],
     ) -> tuple[Splats, ...]:
         """Those of the references of each sample; none without a head for them."""
@@ -215,7 +214,7 @@ class MultiviewNetwork(nn.Module):
             for sample in samples
         )
 
-    def _features(self, images: Tensor, rig: Rig, told: "_Told") -> tuple[Levels, Tensor | None]:
+    def _features(self, images: Tensor, rig: Rig, told: Told) -> tuple[Levels, Tensor | None]:
         """Features (B V, C, h, w) that know the other views, and what `Attended` has as dead."""
         batch, views, _, height, width = images.shape
         use = self.config.masks
@@ -246,10 +245,13 @@ class MultiviewNetwork(nn.Module):
         maps: Levels,
         first: Levels,
         rig: Rig,
-        told: "_Told",
+        told: Told,
         planes: Tensor,
-    ) -> tuple[Tensor, Volume]:
-        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and what they were made of."""
+    ) -> tuple[Tensor, Tensor, tuple[PairDepth, ...]]:
+        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and the evidence of the best.
+
+        And what each source alone says, as in `Volume`.
+        """
         grey = F.avg_pool2d(images.flatten(0, 1).mean(dim=1, keepdim=True), 2)
         features = self.correlate_quarter.describe(maps.quarter, grey)
         features = torch.unflatten(features, 0, images.shape[:2])
@@ -263,19 +265,24 @@ class MultiviewNetwork(nn.Module):
         logits = self.filter_quarter(told.carved(volume))
         up = F.interpolate(first.eighth, scale_factor=2, mode="bilinear")
         context = torch.cat((first.quarter, up), dim=1)
-        return logits + self.regulariser(logits, context, told.at(4, told.own)), volume
+        logits = logits + self.regulariser(logits, context, told.at(4, told.own))
+        best = logits.argmax(dim=1)[:, None]
+        return logits, volume.evidence[:, 0].gather(1, best)[:, 0], volume.pairs
 
     def _refine(
         self,
         images: Tensor,
         maps: Levels,
         rig: Rig,
-        told: "_Told",
+        told: Told,
         middle: Tensor,
         step: Tensor,
         shape: tuple[int, int],
-    ) -> tuple[Tensor, Volume]:
-        """Inverse depth (B R, 1, h, w) at 1/2, around ``middle`` of the same shape."""
+    ) -> tuple[Tensor, tuple[PairDepth, ...]]:
+        """Inverse depth (B R, 1, h, w) at 1/2, around ``middle`` of the same shape.
+
+        And what each source alone says, as in `Volume`.
+        """
         grey = images.flatten(0, 1).mean(dim=1, keepdim=True)
         features = self.correlate_half.describe(maps.half, grey)
         features = torch.unflatten(features, 0, images.shape[:2])
@@ -285,7 +292,7 @@ class MultiviewNetwork(nn.Module):
             features, told.trusted(2), rig, 2, torch.unflatten(rho.detach(), 0, shape)
         )
         fine, _ = expectation(self.filter_half(told.carved(volume)), rho, 0)
-        return fine[:, None], volume
+        return fine[:, None], volume.pairs
 
 
 ADDED = (
@@ -371,53 +378,6 @@ def _check(config: MultiviewNetworkConfig) -> None:
             "masks.free_background is a switch of groups of heads, and masks.attention is "
             f"{use.attention!r}; set masks.attention=heads, or leave the switch alone."
         )
-
-
-class _Told(NamedTuple):
-    """Masks (..., 1, H, W) as each part is told of them; None: it is told nothing."""
-
-    masks: Tensor | None  # (B, V, 1, H, W)
-    all_views: Tensor | None  # (B V, 1, H, W)
-    own: Tensor | None  # (B R, 1, H, W), of the references
-    use: MaskUse
-    guide: Tensor | None  # (B R, 1, H, W), if they guide the upsampling
-    carve: bool  # whether beside them the object is not
-
-    @classmethod
-    def of(cls, masks: Tensor | None, use: MaskUse, count: int, *, carve: bool) -> "_Told":
-        """What is told of masks of which the first ``count`` views are references."""
-        if masks is None:
-            return cls(None, None, None, use, None, carve)
-        own = masks[:, :count].flatten(0, 1)
-        return cls(
-            masks,
-            masks.flatten(0, 1),
-            own,
-            use,
-            own if use.guide else None,
-            carve,
-        )
-
-    def carved(self, volume: Volume) -> Volume:
-        """The volume; where masks do not carve nothing is beside the object."""
-        if self.carve and self.masks is not None and self.use.sources:
-            return volume
-        return volume._replace(beside=torch.zeros_like(volume.beside))
-
-    def trusted(self, stride: int) -> Tensor | None:
-        """How much pixels of the sources (B, V, 1, h, w) count; None: all of them alike."""
-        if self.masks is None or not self.use.sources:
-            return None
-        size = (self.masks.shape[-2] // stride, self.masks.shape[-1] // stride)
-        return mask_confidence(self.masks, size, self.use.confidence, self.use.temperature)
-
-    @staticmethod
-    def at(stride: int, masks: Tensor | None) -> Tensor | None:
-        """Masks averaged over areas of ``stride`` pixels a side."""
-        if masks is None:
-            return None
-        height, width = masks.shape[-2:]
-        return mask_confidence(masks, (height // stride, width // stride))
 
 
 @torch.no_grad()
