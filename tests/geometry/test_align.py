@@ -202,7 +202,8 @@ def test_a_relative_map_is_aligned_to_sparse_points() -> None:
 def sphere_points(count: int = 3000) -> NDArray[np.float64]:
     """Points all over a sphere of radius 1: a camera sees fewer than half of them."""
     points = rng().normal(size=(count, 3))
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points
 
 
 @pytest.mark.parametrize("shift", [-0.1, 0.0, 0.7])
@@ -221,6 +222,7 @@ def test_a_relative_map_becomes_depth_in_the_unit_of_the_points() -> None:
     valid = depth > 0
     relative[:, :5], valid[:, :5] = -0.5, True  # the sky, and what is nearly sky
     relative[:, 5:8], valid[:, 5:8] = 4 / (4 * FARTHEST) - 0.3, True
+    relative = relative.astype(np.float32)
     given = DepthMap(relative, "inverse_depth", "relative", valid, camera)
     found = depth_by_points(given, sphere_points(), "m", rng())
     assert (found.kind, found.unit, found.camera) == ("depth", "m", camera)

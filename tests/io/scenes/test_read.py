@@ -327,7 +327,8 @@ def with_depths(folder: Path, *, points: bool, kind: str = "relative") -> list[A
     true = [sphere_depth(camera) for camera in read_scene(folder).cameras]
     (folder / "rough").mkdir()
     for number, depth in enumerate(true):
-        inverse = np.divide(5, depth, out=np.zeros_like(depth), where=depth > 0) - 0.4
+        inverse = np.divide(5, depth, out=np.zeros_like(depth), where=depth > 0)
+        inverse -= np.float32(0.4)
         found = {
             "relative": DepthMap(inverse, "inverse_depth", "relative", depth > 0),
             "own unit": DepthMap(depth, "depth", "relative"),
@@ -378,7 +379,8 @@ def test_depth_that_has_nothing_to_do_with_the_points_is_refused(folder: Path) -
     true = with_depths(folder, points=True)
     upside_down = DepthMap(true[1] * (true[1] > 0), "inverse_depth", "relative", true[1] > 0)
     write_depth(folder / "rough/1.exr", upside_down)
-    write_depth(folder / "rough/2.exr", DepthMap(np.ones((30, 30)), "inverse_depth", "relative"))
+    square = DepthMap(np.ones((30, 30), np.float32), "inverse_depth", "relative")
+    write_depth(folder / "rough/2.exr", square)
     scene = read_scene(folder, depths=folder / "rough")
     with pytest.raises(
         ValueError, match=r"1\.exr, aligned to the sparse points: The scale would be"

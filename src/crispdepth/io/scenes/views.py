@@ -157,10 +157,11 @@ def _looked_up(file: DepthFile, files: ViewFiles) -> DepthMap:
         stored = read_depth(file.path, kind="depth", unit="m", scale=file.scale).depth
     else:
         stored = read_depth(file.path).depth
-        if not same_aspect(stored.size, files.lens.size):
+        photo = files.lens.size
+        if photo is not None and not same_aspect(stored.size, photo):
             raise ValueError(
                 f"{file.path} is {stored.size[1]}x{stored.size[0]}, another aspect ratio than its "
-                f"photo, {files.lens.size[1]}x{files.lens.size[0]}."
+                f"photo, {photo[1]}x{photo[0]}."
             )
     camera, (height, width) = files.camera, stored.size
     lens = (file.lens or files.lens).resized(stored.size)
