@@ -184,8 +184,8 @@ class MultiviewObjective:
     """Weight of the depth of all predictions itself, its scale included."""
 
     scale_shift: float = 0.0
-    """Weight of depth up to scale and shift of its inverse, for data whose poses have no scale or
-    another one: then with --depth 0 --gradient 0 --planes 0."""
+    """Weight of depth up to scale and shift of its inverse; with --depth 0 --gradient 0 --planes 0
+    in place of the others, for depth whose scale is not that of the poses."""
 
     pairs: float = 0.0
     """Weight of what each source alone says, beside how sure it is of it, where the network has
