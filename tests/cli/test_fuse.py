@@ -74,7 +74,8 @@ def test_relative_depth_from_a_folder_is_fused_at_the_scale_of_the_sparse_points
     (tmp_path / "rough").mkdir()
     for number, camera in enumerate(around(12, 4.0)):
         depth = sphere_depth(camera)
-        inverse = np.divide(3 + number, depth, out=np.zeros_like(depth), where=depth > 0) - 0.5
+        inverse = np.divide(3 + number, depth, out=np.zeros_like(depth), where=depth > 0)
+        inverse -= np.float32(0.5)
         rough = DepthMap(inverse, "inverse_depth", "relative", depth > 0)
         write_depth(tmp_path / f"rough/{number:02}.exr", rough)
     ball = np.random.default_rng(0).normal(size=(2000, 3))

@@ -15,7 +15,7 @@ from crispdepth.geometry.align import (
     normalise_target,
     valid_values,
 )
-from crispdepth.types import DepthMap
+from crispdepth.types import DepthMap, Float32Map
 from tests.analytic import around, looking_at, plane_depth, rays, sphere_depth
 
 SIZE = (12, 17)
@@ -218,11 +218,11 @@ def test_points_on_the_far_side_of_a_thing_do_not_mislead(shift: float) -> None:
 def test_a_relative_map_becomes_depth_in_the_unit_of_the_points() -> None:
     camera = around(4, 3.0, (96, 128))[0]
     depth = sphere_depth(camera)
-    relative = np.divide(4, depth, out=np.zeros_like(depth), where=depth > 0) - 0.3
+    relative: Float32Map = np.divide(4, depth, out=np.zeros_like(depth), where=depth > 0)
+    relative -= np.float32(0.3)
     valid = depth > 0
     relative[:, :5], valid[:, :5] = -0.5, True  # the sky, and what is nearly sky
     relative[:, 5:8], valid[:, 5:8] = 4 / (4 * FARTHEST) - 0.3, True
-    relative = relative.astype(np.float32)
     given = DepthMap(relative, "inverse_depth", "relative", valid, camera)
     found = depth_by_points(given, sphere_points(), "m", rng())
     assert (found.kind, found.unit, found.camera) == ("depth", "m", camera)

@@ -154,7 +154,9 @@ def test_a_free_background_attends_as_without_a_mask(attention: MaskAttention) -
     one, plain = (MultiviewTransformer(CHANNELS, 1, HEADS, each) for each in (use, MaskUse()))
     plain.load_state_dict(one.state_dict())
     for each in (one, plain):  # cross attention alone: the other reads what the first has changed
-        nn.init.zeros_(each.own[0].norm.weight)  # type: ignore[arg-type]
+        (own,) = each.own
+        assert isinstance(own.norm, nn.LayerNorm)
+        nn.init.zeros_(own.norm.weight)
     masks = torch.zeros(1, 2, 1, HEIGHT, WIDTH)
     masks[..., :2, :2] = 1
     change = (one(maps(), masks).maps - plain(maps()).maps).abs().amax(dim=2)[:, :, None]
