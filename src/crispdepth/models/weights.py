@@ -175,7 +175,7 @@ def _load(
     model = build(preset)
     # JSON has no tuples: both sides go through it.
     architecture = json.loads(json.dumps(asdict(presets[preset])))
-    if config["architecture"] != architecture:
+    if not agrees(config["architecture"], architecture):
         raise ValueError(
             f"The weights in {folder} are for another version of the preset {preset!r}: "
             f"{config['architecture']} instead of {architecture}. Take weights that were exported "
@@ -190,6 +190,13 @@ def _load(
             f"{preset!r}: {' '.join(str(error).split())} Export them again."
         ) from error
     return model.eval()
+
+
+def agrees(recorded: Any, now: Any) -> bool:
+    """Whether all that was recorded of a config is so now; what came later is at its rest."""
+    if isinstance(recorded, dict) and isinstance(now, dict):
+        return all(name in now and agrees(value, now[name]) for name, value in recorded.items())
+    return bool(recorded == now)
 
 
 def _needs(error: ImportError) -> ImportError:

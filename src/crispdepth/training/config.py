@@ -180,8 +180,25 @@ class MultiviewObjective:
     outside: float = 0.2
     """How much pixels beside the object count in samples that have a mask."""
 
+    depth: float = 1.0
+    """Weight of the depth of all predictions itself, its scale included."""
+
+    scale_shift: float = 0.0
+    """Weight of depth up to scale and shift of its inverse; with --depth 0 --gradient 0 --planes 0
+    in place of the others, for depth whose scale is not that of the poses."""
+
+    pairs: float = 0.0
+    """Weight of what each source alone says, beside how sure it is of it, where the network has
+    uncertainty=true."""
+
     rendering: float = 0.0
     """Weight of what the Gaussians show, colour and alpha, where the network makes some."""
+
+    objects: float = 0.0
+    """Weight of which of several objects they show, where samples tell them apart."""
+
+    rendered: int = 0
+    """Views of a sample that Gaussians are rendered in; 0: all."""
 
     references: int = 0
     """Views of a sample whose depth is asked for; 0: all."""

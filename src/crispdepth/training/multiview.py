@@ -33,7 +33,9 @@ from crispdepth.training.multiview_losses import (
     gradient_matching,
     inverse_depth_loss,
     outline,
+    pair_loss,
     plane_loss,
+    scale_shift_loss,
 )
 from crispdepth.training.multiview_rendering import rendering_losses
 
@@ -188,18 +190,40 @@ class MultiviewRecipe:
         objective = self._training.objective
         prediction = predict(model, batch, objective.references or None)
         losses = depth_losses(prediction, batch, objective)
-        if objective.rendering:
-            if not prediction.gaussians:
-                raise ValueError(
-                    f"--rendering {objective.rendering:g}: the network of the preset "
-                    f"{self._training.preset} makes no Gaussians; switch their head on with "
-                    "--network gaussians=true."
-                )
-            background = torch.rand(3, device=batch.depth.device)
-            for name, loss in rendering_losses(prediction.gaussians, batch, background).items():
-                losses[name] = objective.rendering * loss
+        if objective.pairs and not prediction.pairs:
+            raise ValueError(
+                f"--pairs {objective.pairs:g}: the network of the preset {self._training.preset} "
+                "does not ask how sure a source is; switch that on with --network "
+                "uncertainty=true."
+            )
+        if prediction.dead is not None:
+            losses["dead_rows"] = prediction.dead
+        if objective.rendering or objective.objects:
+            for name, loss in self._rendered(prediction, batch).items():
+                weight = objective.objects if name == "render_objects" else objective.rendering
+                losses[name] = weight * loss
                 losses["loss"] = losses["loss"] + losses[name]
         return losses
+
+    def _rendered(
+        self, prediction: MultiviewPrediction, batch: MultiviewBatch
+    ) -> dict[str, Tensor]:
+        """Losses of what the Gaussians show, see `rendering_losses`, without their weights."""
+        objective = self._training.objective
+        if not prediction.gaussians:
+            asked = "rendering" if objective.rendering else "objects"
+            raise ValueError(
+                f"--{asked} {getattr(objective, asked):g}: the network of the preset "
+                f"{self._training.preset} makes no Gaussians; switch their head on with "
+                "--network gaussians=true."
+            )
+        background = torch.rand(3, device=batch.depth.device)
+        views = None
+        if objective.rendered:
+            views = torch.randperm(batch.depth.shape[1])[: objective.rendered].tolist()
+        return rendering_losses(
+            prediction.gaussians, batch, background, views, objects=objective.objects > 0
+        )
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `held_out_figures`."""
@@ -250,15 +274,25 @@ def depth_losses(
     weight = valid * counts * (1 + objective.edge * edges)
     final = prediction.inverse_depth.float()
     losses = {
-        "depth": inverse_depth_loss(final, target, weight, span),
+        "depth": objective.depth * inverse_depth_loss(final, target, weight, span),
         "gradient": objective.gradient * gradient_matching(final, target, weight, span),
     }
+    if objective.scale_shift:
+        shape = scale_shift_loss(final, target, weight, span)
+        losses["scale_shift"] = objective.scale_shift * shape
     for number, coarse in enumerate(prediction.coarse, start=1):
         stride = depth.shape[-1] // coarse.shape[-1]
         truth, known = coarse_truth(target, valid, stride)
         share = known * nn.functional.avg_pool2d(counts, stride)
         factor = objective.gamma ** (len(prediction.coarse) - number + 1)
-        losses[f"coarse_{number}"] = factor * inverse_depth_loss(coarse.float(), truth, share, span)
+        error = inverse_depth_loss(coarse.float(), truth, share, span)
+        losses[f"coarse_{number}"] = objective.depth * factor * error
+        if objective.pairs and len(prediction.pairs) >= number:
+            said = [
+                pair_loss(each, truth.flatten(0, 1), share.flatten(0, 1))
+                for each in prediction.pairs[number - 1]
+            ]
+            losses[f"pairs_{number}"] = objective.pairs * factor * torch.stack(said).mean()
         if number == 1 and objective.planes:
             entropy = plane_loss(prediction.logits.float(), truth, share, near, far)
             losses["planes"] = objective.planes * entropy

@@ -22,6 +22,7 @@ class MultiviewBatch(NamedTuple):
     depth: Tensor  # (B, V, H, W), 0 = unknown
     alpha: Tensor  # (B, V, 1, H, W)
     kind: Tensor  # (B,)
+    objects: Tensor  # (B, V, H, W) uint8
 
 
 def collate(samples: Sequence[MultiviewSample]) -> MultiviewBatch:
