@@ -20,7 +20,7 @@ import tyro
 
 from crispdepth.io.atomic import write_text
 from crispdepth.models.volume.stereo import OVERLAPS
-from crispdepth.models.weights import load_stereo, load_volume
+from crispdepth.models.weights import DEFAULT_STEREO, load_stereo, load_volume
 from crispdepth.types import Float32Map
 from volume import FIGURES_2D, FIGURES_3D, classical, learned, scored
 from volume_places import Shot, places
@@ -37,7 +37,7 @@ COUNTS: dict[str, Callable[[Float32Map], Float32Map]] = {
 class Options:
     """Fuse the depths of the stereo, with and without its overlap masks."""
 
-    weights: str
+    weights: str = DEFAULT_STEREO
     """Of the stereo."""
 
     held_out: Path | None = None
