@@ -149,6 +149,7 @@ def tables(options: Tables) -> None:
             ]
             lines.append(f"| {group.name} | {name} | {_cells(rows)} |")
             print(lines[-1], flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     write_text(options.out / "multiview_network.md", "\n".join(lines) + "\n")
 
 

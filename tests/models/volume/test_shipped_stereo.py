@@ -82,8 +82,7 @@ def test_views_that_show_something_else_are_told_apart(
 ) -> None:
     """The mask falls where photos of another place are said to be neighbours."""
     other = [
-        View(np.ascontiguousarray(view.image[::-1, ::-1]), view.name, view.camera)
-        for view in views[1:]
+        View(view.image[::-1, ::-1].astype(np.uint8), view.name, view.camera) for view in views[1:]
     ]
     _, right = predicted(shipped, views)
     _, wrong = predicted(shipped, [views[0], *other])
