@@ -38,7 +38,7 @@ from crispdepth.io.atomic import write_text
 from crispdepth.models.presets import VOLUME, build_volume
 from crispdepth.models.volume.config import VolumeNetworkConfig
 from crispdepth.models.volume.network import VolumeNetwork
-from crispdepth.models.weights import load_volume
+from crispdepth.models.weights import load_multiview, load_volume
 from crispdepth.ops.atlas_tsdf import field_mesh
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.rasterise import rasterise
@@ -255,7 +255,8 @@ def measure_all(options: MeasureOptions) -> None:
     for place in places(
         options.data,
         options.held_out,
-        options.work,
+        options.work / f"depths-{options.consistent}",
+        load_multiview(),
         consistent=options.consistent,
         every=options.every,
     ):

@@ -38,6 +38,9 @@ DEFAULT_MULTIVIEW = "multiview-small"
 DEFAULT_VOLUME = "volume-small"
 """The shipped weights that learned fusion uses; their stereo was not trained."""
 
+DEFAULT_STEREO = "volume-stereo-small"
+"""The shipped weights that the stereo of learned fusion uses; their fusion was not trained."""
+
 VolumePart = Literal["stereo", "fusion"]
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
@@ -150,7 +153,7 @@ def load_volume(
     return network
 
 
-def load_stereo(name_or_path: str | Path) -> "StereoNetwork":
+def load_stereo(name_or_path: str | Path = DEFAULT_STEREO) -> "StereoNetwork":
     """The stereo of the network of volumetric fusion with its weights; see `load_volume`."""
     return load_volume(name_or_path, part="stereo").stereo
 

@@ -6,6 +6,7 @@ from typing import Literal
 from crispdepth.models.volume.config import MaskSource
 
 VolumeStage = Literal["stereo", "fusion", "both"]
+OverlapLoss = Literal["absolute", "entropy"]
 Variant = Literal["layered", "direct-composite", "direct-paired"]
 
 
@@ -222,6 +223,10 @@ class VolumeObjective:
 
     overlap: float = 0.5
     """Weight of the loss of overlap masks (stereo, both)."""
+
+    overlap_loss: OverlapLoss = "absolute"
+    """absolute: the mean difference, as in the paper; where most pixels overlap it soon says so of
+    all, and has no gradient left. entropy: cross entropy, which always has one."""
 
     tsdf: float = 2.0
     """Weight of the loss of signed distances (fusion, both)."""
