@@ -30,7 +30,7 @@ from crispdepth.training.multiview import (
     predict,
     train,
 )
-from crispdepth.training.multiview_batch import MultiviewBatch, collate
+from crispdepth.training.multiview_batch import MultiviewBatch, collate, first_views
 from crispdepth.training.multiview_held_out import held_out_figures
 from crispdepth.training.multiview_losses import coarse_truth, inverse_depth_loss
 from crispdepth.training.multiview_rendering import rendering_losses
@@ -210,6 +210,30 @@ def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
     torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
     with pytest.raises(ValueError, match="--rendering 2: the network of the preset tiny makes no"):
         recipe.losses(Ball(batch, ()), batch)
+
+
+class Witness(nn.Module):
+    """Says the truth of the views that it is shown, and keeps them."""
+
+    def __init__(self, batch: MultiviewBatch) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def forward(self, images: Tensor, *inputs: Tensor) -> MultiviewPrediction:
+        self.images = images
+        return oracle(first_views(self.batch, images.shape[1]))
+
+
+def test_the_network_is_not_shown_the_views_that_are_held_back(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 2)
+    three = MultiviewStage(1, (32, 32), (3, 3), 2)
+    objective = replace(OBJECTIVE, held_back=1)
+    training = MultiviewTraining("tiny", NETWORK, EASY, (three,), objective, QUICK)
+    recipe, network = MultiviewRecipe(MultiviewSampler(frames, EASY), training, []), Witness(batch)
+    assert recipe.losses(network, batch)["depth"] < 1e-5
+    assert torch.equal(network.images, batch.images[:, :2].float() / 255)
+    with pytest.raises(ValueError, match="Of samples of 2 views 1 cannot be held back"):
+        MultiviewTraining("tiny", NETWORK, EASY, (STAGE,), objective, QUICK)
 
 
 def test_steps_go_through_the_stages_by_their_shares(frames: list[RgbdFrame]) -> None:

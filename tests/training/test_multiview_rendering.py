@@ -84,6 +84,19 @@ def test_a_floater_fades_where_there_is_nothing_and_is_let_be_where_there_may_be
         assert (gradient > 1e-6) if kind == "rgba" else (gradient == 0)
 
 
+def test_only_the_last_views_are_rendered() -> None:
+    splats = blobs()
+    batch = batch_of("rgba", splats)
+    wrong_first = batch._replace(images=batch.images.clone())
+    wrong_first.images[:, 0] = 255 - batch.images[:, 0]
+    losses = rendering_losses([splats], wrong_first, BACKGROUND, 1)
+    right = rendering_losses([splats], batch, BACKGROUND, 1)
+    assert losses["render_colour"] == right["render_colour"]
+    both = rendering_losses([splats], wrong_first, BACKGROUND, 2)
+    torch.testing.assert_close(both, rendering_losses([splats], wrong_first, BACKGROUND))
+    assert both["render_colour"] > 100 * losses["render_colour"]
+
+
 def test_a_room_is_full() -> None:
     splats = blobs()
     batch = batch_of("scene", splats)

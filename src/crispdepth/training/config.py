@@ -183,6 +183,13 @@ class MultiviewObjective:
     rendering: float = 0.0
     """Weight of what the Gaussians show, colour and alpha, where the network makes some."""
 
+    rendered_views: int = 0
+    """Views of a sample that are rendered a step, its last ones; 0: all."""
+
+    held_back: int = 0
+    """Views of a sample, its last ones, that the network is not shown: there the Gaussians of the
+    others are judged by what they were not made from."""
+
     references: int = 0
     """Views of a sample whose depth is asked for; 0: all."""
 

@@ -26,7 +26,7 @@ from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPredi
 from crispdepth.training.checkpoint import read_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
 from crispdepth.training.fit import BEST, LAST, Progress, fit
-from crispdepth.training.multiview_batch import MultiviewBatch, collate
+from crispdepth.training.multiview_batch import MultiviewBatch, collate, first_views
 from crispdepth.training.multiview_held_out import held_out_figures
 from crispdepth.training.multiview_losses import (
     coarse_truth,
@@ -49,7 +49,8 @@ class MultiviewTraining:
     largest stage.
 
     Raises:
-        ValueError: there is no stage, or the batch is another one.
+        ValueError: there is no stage, the batch is another one, or the network would be shown a
+            single view of a sample.
     """
 
     preset: str
@@ -64,6 +65,13 @@ class MultiviewTraining:
         if largest != self.fit.batch:
             raise ValueError(
                 f"The batch must be that of the largest stage, {largest}, got {self.fit.batch}."
+            )
+        fewest = min(stage.views[0] for stage in self.stages)
+        if fewest - self.objective.held_back < 2:
+            raise ValueError(
+                f"Of samples of {fewest} views {self.objective.held_back} cannot be held back: the "
+                "network needs two or more. Draw samples of more views (--curriculum), or lower "
+                "--held-back."
             )
 
     def stage(self, step: int) -> MultiviewStage:
@@ -186,8 +194,9 @@ class MultiviewRecipe:
     def losses(self, model: nn.Module, batch: MultiviewBatch) -> dict[str, Tensor]:
         """The loss of one step and its parts, each with its weight."""
         objective = self._training.objective
-        prediction = predict(model, batch, objective.references or None)
-        losses = depth_losses(prediction, batch, objective)
+        shown = first_views(batch, batch.depth.shape[1] - objective.held_back)
+        prediction = predict(model, shown, objective.references or None)
+        losses = depth_losses(prediction, shown, objective)
         if objective.rendering:
             if not prediction.gaussians:
                 raise ValueError(
@@ -196,7 +205,10 @@ class MultiviewRecipe:
                     "--network gaussians=true."
                 )
             background = torch.rand(3, device=batch.depth.device)
-            for name, loss in rendering_losses(prediction.gaussians, batch, background).items():
+            rendered = rendering_losses(
+                prediction.gaussians, batch, background, objective.rendered_views
+            )
+            for name, loss in rendered.items():
                 losses[name] = objective.rendering * loss
                 losses["loss"] = losses["loss"] + losses[name]
         return losses

@@ -12,9 +12,9 @@ from crispdepth.training.multiview_losses import alpha_loss, colour_loss
 
 
 def rendering_losses(
-    splats: Sequence[Splats], batch: MultiviewBatch, background: Tensor
+    splats: Sequence[Splats], batch: MultiviewBatch, background: Tensor, views: int = 0
 ) -> dict[str, Tensor]:
-    """Colour and alpha of the renderings of all views, each a mean over views.
+    """Colour and alpha of the renderings of the last ``views`` views, each a mean over views.
 
     What is beside the object is empty in samples of the kind ``rgba``, and in those of the kind
     ``object`` it may be anything: the photo shows what was not asked for (2.21).
@@ -24,12 +24,14 @@ def rendering_losses(
         batch: the samples.
         background: (3,) behind the renderings and the photos; a random one shows where alpha is
             wrong.
+        views: how many are rendered of each sample; 0: all.
     """
+    count = batch.depth.shape[1]
     size = batch.depth.shape[-2], batch.depth.shape[-1]
     losses: dict[str, list[Tensor]] = {"render_colour": [], "render_alpha": []}
     for number, each in enumerate(splats):
         kind = KINDS[int(batch.kind[number])]
-        for view in range(batch.depth.shape[1]):
+        for view in range(max(count - views, 0) if views else 0, count):
             shown = render(each, batch.K[number, view], batch.cam_from_world[number, view], size)
             outside = 1 - batch.alpha[number, view, 0]
             transparent = outside if kind == "rgba" else torch.zeros_like(outside)
