@@ -1,8 +1,10 @@
 """A head that makes a Gaussian of each pixel whose depth is known (spec 1.10, 2.20).
 
-Means lie on the rays of the pixels at z-depth, up to half a pixel beside their centres; sizes are
-in pixels at that depth, so that the unit of the scene does not matter; colours are the photo's at
-first. With the mask of an object opacities are multiplied by it: outside there is nothing.
+Means lie on the rays of the pixels at about their z-depth, up to half a pixel beside their centres;
+sizes are in pixels at that depth, so that the unit of the scene does not matter; colours are the
+photo's at first. With the mask of an object opacities are multiplied by it: outside there is
+nothing. Beyond the paper, the head knows what the other views say of each depth
+(`crispdepth.models.multiview.agreement`), and may move a Gaussian a little along its ray.
 """
 
 import math
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crispdepth.geometry.rigid import quaternion_from_matrix
+from crispdepth.models.multiview.agreement import CHANNELS
 from crispdepth.models.multiview.layers import zeroed
 from crispdepth.ops.splat import Splats
 from crispdepth.ops.splat_projection import SH_0, sh_basis
@@ -25,8 +28,12 @@ FIRST_OPACITY = 2.0
 SMALLEST, LARGEST = 0.05, 8.0
 """Bounds of the standard deviations, in pixels at the depth of the Gaussian."""
 
+FARTHEST = 0.05
+"""How far a Gaussian is moved along its ray at most, as a share of its inverse depth."""
+
 _COEFFICIENTS = (DEGREE + 1) ** 2
-_SPLIT = (1, 2, 3, 4, 3 * _COEFFICIENTS)  # opacity, place, scale, quaternion, harmonics
+_SPLIT = (1, 3, 3, 4, 3 * _COEFFICIENTS)  # opacity, place, scale, quaternion, harmonics
+_RELIEF = 10.0  # inverse depth beside the mean about it: so many times the relative difference
 _FIRST_SCALE = math.log(math.expm1(0.5))  # softplus of it is half a pixel
 
 
@@ -36,14 +43,14 @@ class GaussianHead(nn.Module):
     def __init__(self, features: int, width: int = 32) -> None:
         """Reads ``features`` channels; ``width`` channels inside."""
         super().__init__()
-        seen = 3 + 1 + 1 + features
+        seen = 3 + 1 + 1 + 1 + CHANNELS + features
         self.mix = nn.Sequential(
             nn.Conv2d(seen, width, 3, padding=1),
             nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.GELU(),
         )
-        self.leave = zeroed(nn.Conv2d(width + seen, sum(_SPLIT), 3, padding=1))
+        self.leave = zeroed(nn.Conv2d(width + seen, sum(_SPLIT), 1))
         # Harmonics beyond the first are to stay small (spec 1.10).
         degrees = torch.tensor([d for d in range(DEGREE + 1) for _ in range(2 * d + 1)])
         share = torch.where(degrees == 0, 1.0, 0.1 * 0.25**degrees)
@@ -56,6 +63,7 @@ class GaussianHead(nn.Module):
         inverse_depth: Tensor,
         probability: Tensor,
         features: Tensor,
+        agreement: Tensor,
         K: Tensor,
         cam_from_world: Tensor,
         masks: Tensor | None = None,
@@ -67,29 +75,33 @@ class GaussianHead(nn.Module):
             inverse_depth: (N, 1, H, W) > 0.
             probability: (N, 1, H / 2, W / 2) in [0, 1], how sure the depth is.
             features: (N, C, H / 2, W / 2).
+            agreement: (N, 5, H, W), see `crispdepth.models.multiview.agreement.agreement`.
             K: (N, 3, 3), pixels.
             cam_from_world: (N, 4, 4).
             masks: (N, 1, H, W) in [0, 1]; None: ones.
         """
         size = inverse_depth.shape[-2:]
         nearest = inverse_depth.amax(dim=(2, 3), keepdim=True)
+        about = F.avg_pool2d(inverse_depth, 5, 1, 2, count_include_pad=False)
         seen = torch.cat(
             (
                 images,
                 inverse_depth / nearest,
+                (_RELIEF * (inverse_depth / about - 1)).clamp(-1, 1),
                 F.interpolate(probability, size=size, mode="nearest"),
                 F.interpolate(features, size=size, mode="bilinear"),
+                agreement,
             ),
             dim=1,
         )
-        raw = self.leave(torch.cat((self.mix(seen), seen), dim=1)).flatten(2).mT  # (N, H W, 37)
+        raw = self.leave(torch.cat((self.mix(seen), seen), dim=1)).flatten(2).mT  # (N, H W, 38)
         colours = images.flatten(2).mT
-        depth = 1 / inverse_depth.flatten(1)
+        inverse = inverse_depth.flatten(1)
         return [
             self._placed(
                 raw[view],
                 colours[view],
-                depth[view],
+                inverse[view],
                 K[view],
                 cam_from_world[view],
                 None if masks is None else masks[view].flatten(),
@@ -102,19 +114,22 @@ class GaussianHead(nn.Module):
         self,
         raw: Tensor,
         colours: Tensor,
-        depth: Tensor,
+        inverse: Tensor,
         K: Tensor,
         cam_from_world: Tensor,
         mask: Tensor | None,
         size: tuple[int, int],
     ) -> Splats:
-        """The Gaussians of one view; raw values (H W, 37), colours (H W, 3), depth (H W,)."""
+        """The Gaussians of one view; raw values (H W, 38), colours (H W, 3), inverse depth
+        (H W,).
+        """
         opacity, place, scale, turn, harmonics = torch.split(raw, [*_SPLIT], dim=1)
         y, x = torch.meshgrid(
             *(torch.arange(side, device=raw.device, dtype=raw.dtype) + 0.5 for side in size),
             indexing="ij",
         )
-        pixels = torch.stack((x.flatten(), y.flatten()), dim=1) + torch.sigmoid(place) - 0.5
+        pixels = torch.stack((x.flatten(), y.flatten()), dim=1) + torch.sigmoid(place[:, :2]) - 0.5
+        depth = 1 / (inverse * (1 + FARTHEST * torch.tanh(place[:, 2])))
         rays = F.pad(pixels, (0, 1), value=1.0) @ torch.linalg.inv(K).mT  # z = 1
         rotation, translation = cam_from_world[:3, :3], cam_from_world[:3, 3]
         means = (rays * depth[:, None] - translation) @ rotation

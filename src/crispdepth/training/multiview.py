@@ -23,6 +23,7 @@ from crispdepth.data.multiview_samples import MultiviewSample, MultiviewSampler
 from crispdepth.data.posed_scenes import with_views
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction, adopt
+from crispdepth.models.weights import load_multiview
 from crispdepth.training.checkpoint import read_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
 from crispdepth.training.fit import BEST, LAST, Progress, fit
@@ -59,6 +60,7 @@ class MultiviewTraining:
     stages: tuple[MultiviewStage, ...]
     objective: MultiviewObjective
     fit: FitConfig
+    only: tuple[str, ...] = ()  # parts of the network that learn; none: all
 
     def __post_init__(self) -> None:
         largest = max((stage.batch for stage in self.stages), default=0)
@@ -106,8 +108,9 @@ def train(
         frames: what samples are made of.
         held_out: what the samples for evaluation are made of; of other scenes.
         run: folder for the results, see `crispdepth.training.fit`.
-        init: folder of a run whose best weights to start from; parts that only one of the two
-            networks has, such as those of masks, start anew or are left out.
+        init: folder of a run whose best weights to start from, or name or folder of weights; parts
+            that only one of the two networks has, such as those of masks, start anew or are left
+            out.
         sources: JSON values that say what ``frames`` are; kept with the weights, and a run is
             continued only with the same.
         held_out_samples: how many to evaluate on, of the last stage's size.
@@ -116,14 +119,15 @@ def train(
 
     Raises:
         OSError: a file of ``run`` or ``init`` cannot be read or written.
-        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, or
-            ``init`` is of another network.
+        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, ``init`` is
+            of another network, or the network has not the parts that are to learn.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.fit.seed)
         model = MultiviewNetwork(training.network)
     if init is not None and not (run / LAST).is_file():
-        adopt(model, read_weights(init / BEST), surplus=True)
+        adopt(model, _weights_of(init), surplus=True)
+    _let_learn(model, training.only)
     sampler = MultiviewSampler(frames, training.samples)
     most = max(stage.views[1] for stage in training.stages)
     with_views(sampler.scenes, most)  # now, not in a worker
@@ -141,6 +145,7 @@ def train(
         "samples": asdict(training.samples),
         "stages": [asdict(stage) for stage in training.stages],
         "objective": asdict(training.objective),
+        "only": training.only,
         "init": init.name if init else None,
         "frames": len(frames),
         "sources": dict(sources or {}),
@@ -155,6 +160,32 @@ def train(
         report=report,
         stop=stop,
     )
+
+
+def _weights_of(init: Path) -> Mapping[str, Tensor]:
+    """The best weights of a run, or those that were exported."""
+    if (init / BEST).is_file():
+        return read_weights(init / BEST)
+    return load_multiview(init).state_dict()
+
+
+def _let_learn(model: nn.Module, only: Sequence[str]) -> None:
+    """Freeze all parts but those named; the frozen ones stay bit for bit as they are.
+
+    Raises:
+        ValueError: the network has no such part.
+    """
+    if not only:
+        return
+    parts = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
+    if unknown := [name for name in only if name not in parts]:
+        raise ValueError(
+            f"--only {' '.join(unknown)}: the network has no such part. It has "
+            f"{', '.join(parts)}; a part that is off is switched on with --network."
+        )
+    model.requires_grad_(False)
+    for name in only:
+        model.get_submodule(name).requires_grad_(True)
 
 
 class SampleStream(Dataset[MultiviewSample]):
@@ -195,7 +226,9 @@ class MultiviewRecipe:
         """The loss of one step and its parts, each with its weight."""
         objective = self._training.objective
         shown = first_views(batch, batch.depth.shape[1] - objective.held_back)
-        prediction = predict(model, shown, objective.references or None)
+        prediction = predict(
+            model, shown, objective.references or None, gaussians=objective.rendering > 0
+        )
         losses = depth_losses(prediction, shown, objective)
         if objective.rendering:
             if not prediction.gaussians:
@@ -214,22 +247,41 @@ class MultiviewRecipe:
         return losses
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """See `held_out_figures`."""
-        size = self._training.stages[-1].batch
-        batches = (
-            MultiviewBatch(
-                *(part.to(device) for part in collate(self._held_out[start : start + size]))
-            )
-            for start in range(0, len(self._held_out), size)
-        )
+        """See `held_out_figures`; with ``rendering`` also what the Gaussians lose.
+
+        Figures are of views that are not held back; all are rendered that a step would render,
+        before grey. ``error`` is the depth's plus ``rendering`` times the losses.
+        """
+        objective, size = self._training.objective, self._training.stages[-1].batch
+        answers: list[tuple[Tensor, MultiviewBatch]] = []
+        lost: list[Tensor] = []
         with torch.no_grad():
-            return held_out_figures(
-                (predict(model, batch).inverse_depth, batch) for batch in batches
-            )
+            for start in range(0, len(self._held_out), size):
+                parts = collate(self._held_out[start : start + size])
+                batch = MultiviewBatch(*(part.to(device) for part in parts))
+                shown = first_views(batch, batch.depth.shape[1] - objective.held_back)
+                found = predict(model, shown, gaussians=objective.rendering > 0)
+                answers.append((found.inverse_depth, shown))
+                if found.gaussians:
+                    grey = torch.full((3,), 0.5, device=device)
+                    losses = rendering_losses(
+                        found.gaussians, batch, grey, objective.rendered_views
+                    )
+                    lost.append(torch.stack([*losses.values()]) * len(batch.kind))
+            figures = held_out_figures(answers)
+        if lost:
+            mean = torch.stack(lost).sum(dim=0) / len(self._held_out)
+            figures |= dict(zip(losses, mean.tolist(), strict=True))
+            figures["error"] += objective.rendering * float(mean.sum())
+        return figures
 
 
 def predict(
-    model: nn.Module, batch: MultiviewBatch, references: int | None = None
+    model: nn.Module,
+    batch: MultiviewBatch,
+    references: int | None = None,
+    *,
+    gaussians: bool = False,
 ) -> MultiviewPrediction:
     """What the network makes of a batch, for its first ``references`` views; None: for all."""
     prediction: MultiviewPrediction = model(
@@ -240,6 +292,7 @@ def predict(
         batch.far,
         batch.masks,
         references,
+        gaussians=gaussians,
     )
     return prediction
 

@@ -117,7 +117,7 @@ def test_masks_change_something_unless_all_is_switched_off(network: MultiviewNet
 
 
 def test_every_parameter_has_a_finite_gradient(network: MultiviewNetwork) -> None:
-    prediction = network(**views(3), masks=half_masks(3))
+    prediction = network(**views(3), masks=half_masks(3), gaussians=True)
     loss = prediction.inverse_depth.square().mean() + prediction.logits.square().mean()
     loss = loss + sum(
         part.square().mean() for splats in prediction.gaussians for part in splats[:5]
