@@ -31,8 +31,8 @@ from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.splat import concatenate, merge_gaussians, pixel_gaussians
 from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
 from crispdepth.tasks.splat_network import TOGETHER, Seen, gaussians_of, looked_at, sightings
-from crispdepth.training.checkpoint import load_weights
-from crispdepth.training.fit import BEST
+from crispdepth.training.checkpoint import load_part
+from crispdepth.training.fit import LAST
 from crispdepth.types import DepthMap, Gaussians, MaskSet, Scene, View, ViewDepth
 
 Depth = Literal["raw", "whole"]
@@ -110,11 +110,11 @@ def show(*parts: object) -> None:
 
 
 def load(run: Path) -> MultiviewNetwork:
-    """The network of a run, in evaluation mode."""
+    """The averaged network of the last step of a run, in evaluation mode."""
     from crispdepth.models.presets import MULTIVIEW
 
     network = MultiviewNetwork(replace(MULTIVIEW["multiview-small"], gaussians=True))
-    load_weights(run / BEST, network)
+    load_part(run / LAST, "ema.module", network)
     return network.eval()
 
 

@@ -25,7 +25,7 @@ DEGREE = 2
 FIRST_OPACITY = 2.0
 """Logit of the opacity in the beginning."""
 
-SMALLEST, LARGEST = 0.05, 8.0
+SMALLEST, LARGEST = 0.05, 2.0
 """Bounds of the standard deviations, in pixels at the depth of the Gaussian."""
 
 FARTHEST = 0.05
