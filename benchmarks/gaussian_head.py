@@ -187,9 +187,7 @@ def bounds_of(scene: Scene, views: list[View]) -> tuple[float, float]:
 
 def as_views(seen: Seen, unit: Literal["m", "relative"]) -> Iterator[tuple[View, ViewDepth]]:
     """What was looked at as views with depth, of the same pixels."""
-    evidence = torch.nn.functional.interpolate(seen.found.evidence, scale_factor=4)
-    sure = torch.nn.functional.interpolate(seen.found.probability, scale_factor=2)
-    confidence = (sure * (evidence > 0)).clamp_min(0.01)[0].numpy()
+    confidence = torch.nn.functional.interpolate(seen.found.probability, scale_factor=2)[0].numpy()
     for number, photo in enumerate(seen.photos):
         z = (1 / seen.found.inverse_depth[0, number]).numpy()
         known = seen.known[0, number, 0].numpy()

@@ -10,7 +10,7 @@ from crispdepth.geometry.rigid import matrix_from_quaternion
 from crispdepth.models.gaussians import FARTHEST, GaussianHead, turned_sh
 from crispdepth.models.multiview.agreement import CHANNELS
 from crispdepth.ops.splat import Splats, render
-from crispdepth.ops.splat_projection import sh_basis, sh_colours
+from crispdepth.ops.splat_projection import rotation_matrices, sh_basis, sh_colours
 
 SIZE = (24, 32)
 
@@ -151,3 +151,38 @@ def test_gaussians_are_made_where_they_are_asked_for() -> None:
     assert [len(splats.means) for splats in asked.gaussians] == [2 * 32 * 32] * 2
     assert unasked.gaussians == ()
     assert torch.equal(asked.inverse_depth, unasked.inverse_depth)
+
+
+@torch.no_grad()
+def test_untrained_they_are_discs_on_the_surface() -> None:
+    """The thin axis of each is the normal of the plane, the long one runs down its slope."""
+    K, pose = camera()
+    normal = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 1.0]), dim=0)
+    y, x = torch.meshgrid(torch.arange(24) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    rays = torch.stack((x, y, torch.ones_like(x)), dim=-1).view(-1, 3) @ torch.linalg.inv(K[0]).T
+    inverse = (rays @ normal / 2).view(1, 1, *SIZE)
+    given = inputs() | {"inverse_depth": inverse, "probability": torch.ones(1, 1, 12, 16)}
+    (splats,) = head(trained=False)(**given)
+    axes = pose[0, :3, :3] @ rotation_matrices(splats.quaternions)
+    torch.testing.assert_close(axes[:, :, 2].abs(), normal.abs().expand(768, 3), atol=2e-3, rtol=0)
+    down = rays - (rays @ normal)[:, None] * normal
+    cosine = (axes[:, :, 0] * torch.nn.functional.normalize(down, dim=1)).sum(dim=1).abs()
+    slant = torch.nn.functional.normalize(rays, dim=1) @ normal
+    assert cosine[slant < 0.9].min() > 0.999
+    assert (splats.scales[:, 2] < 0.3 * splats.scales[:, 1]).all()
+    torch.testing.assert_close(
+        splats.scales[:, 0] / splats.scales[:, 1], 1 / slant.clamp_min(0.25), rtol=1e-3, atol=0
+    )
+    torch.testing.assert_close(splats.opacities, torch.full((768,), 0.95), atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_at_edges_they_are_faint() -> None:
+    inverse = torch.full((1, 1, *SIZE), 0.4)
+    inverse[..., 16:] = 0.5
+    given = inputs() | {"inverse_depth": inverse, "probability": torch.ones(1, 1, 12, 16)}
+    (splats,) = head(trained=False)(**given)
+    columns = splats.opacities.view(*SIZE).mean(dim=0)
+    assert columns[15:17].max() < 0.01
+    assert columns[:15].min() > 0.94
+    assert columns[17:].min() > 0.94

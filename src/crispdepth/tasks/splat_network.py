@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
 from crispdepth.ops.resample import size_within
 from crispdepth.ops.splat import Splats
 from crispdepth.tasks.multiview_network import Sighting, tensor, windows
 from crispdepth.tasks.multiview_photos import prepare
-from crispdepth.types import BoolMap, Float32Map, Gaussians, View, ViewDepth
+from crispdepth.types import Float32Map, Gaussians, View, ViewDepth
 
 LONGEST = 320
 """Longer side, pixels, of the photos that the network is shown at most."""
@@ -106,12 +107,10 @@ def looked_at(
     found = network(images, K, poses, bounds[0], bounds[1], masks, carve=carve)
     known = torch.ones_like(images[:, :, :1]) if masks is None else masks
     if depths is not None:
-        pairs = zip(photos, depths, strict=True)
-        inverse, there = zip(
-            *(_in_window(photo, depth, far) for photo, depth in pairs), strict=True
-        )
-        found = found._replace(inverse_depth=tensor(np.stack(inverse), device))
-        known = known * tensor(np.stack(there)[:, None], device)
+        given = [_in_window(*pair, far) for pair in zip(photos, depths, strict=True)]
+        inverse, sure = (tensor(np.stack(parts), device) for parts in zip(*given, strict=True))
+        found = found._replace(inverse_depth=inverse, probability=F.avg_pool2d(sure, 2))
+        known = known * (sure >= _LEAST_CONFIDENCE)[:, :, None]
     return Seen(photos, found, known)
 
 
@@ -142,8 +141,8 @@ def _inputs(
     )
 
 
-def _in_window(photo: Sighting, given: ViewDepth, far: float) -> tuple[Float32Map, BoolMap]:
-    """Inverse depth in the pixels of a window on the same view, and where it is known."""
+def _in_window(photo: Sighting, given: ViewDepth, far: float) -> tuple[Float32Map, Float32Map]:
+    """Inverse depth in the pixels of a window on the same view, and how sure it is, 0 = unknown."""
     camera = given.depth.camera
     assert camera is not None
     height, width = photo.camera.size
@@ -151,10 +150,10 @@ def _in_window(photo: Sighting, given: ViewDepth, far: float) -> tuple[Float32Ma
     shifted = there_from_here @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
     shifted[:, 2] -= 0.5
     how = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    usable = given.depth.usable & (given.confidence >= _LEAST_CONFIDENCE)
-    z, known = (
+    sure = np.where(given.depth.usable, given.confidence, 0)
+    z, sure = (
         cv2.warpAffine(np.asarray(values, np.float32), shifted, (width, height), flags=how)
-        for values in (given.depth.values, usable)
+        for values in (given.depth.values, sure)
     )
-    there = known > 0
-    return np.where(there, 1 / np.where(there, z, 1), 1 / far).astype(np.float32), there
+    inverse = np.where(sure > 0, 1 / np.where(sure > 0, z, 1), 1 / far)
+    return inverse.astype(np.float32), np.asarray(sure, np.float32)
