@@ -11,34 +11,45 @@ and SSIM of the views held back, before white, and seconds of process time.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
 
+import cv2
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from crispdepth.evaluation.views import psnr, ssim
 from crispdepth.geometry.bounds import bounds_from_masks
 from crispdepth.io.scenes import open_scene
-from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
+from crispdepth.ops.resample import size_within
 from crispdepth.ops.splat import Splats, render
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.tasks.multiview_network import Sighting, tensor, windows
+from crispdepth.tasks.multiview_photos import prepare
 from crispdepth.tasks.splat import concatenate, merge_gaussians, pixel_gaussians
 from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
-from crispdepth.tasks.splat_network import TOGETHER, Seen, gaussians_of, looked_at, sightings
 from crispdepth.training.checkpoint import load_part
 from crispdepth.training.fit import LAST
-from crispdepth.types import DepthMap, Gaussians, MaskSet, Scene, View, ViewDepth
+from crispdepth.types import DepthMap, Float32Map, Gaussians, MaskSet, Scene, View, ViewDepth
 
 Depth = Literal["raw", "whole"]
 
 HELD_BACK = 4
 """One view of so many is held back."""
+
+TOGETHER = 6
+"""Views that are looked at together; the next ones in the order of the scene."""
+
+_LEAST_CONFIDENCE = 0.1  # below it a pixel becomes no Gaussian
+_LEAST_OPACITY = 0.02  # and below this one
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,14 @@ class Row(NamedTuple):
     depth: str
     gaussians: str
     values: NDArray[np.float64]  # count, seconds, PSNR, masked PSNR, SSIM
+
+
+class Seen(NamedTuple):
+    """Views of one size with their depth, and what the network makes of them."""
+
+    photos: list[Sighting]
+    found: MultiviewPrediction  # its depth is that of the views, if they have one
+    known: Tensor  # (1, V, 1, H, W) in [0, 1]: mask, and whether there is a depth
 
 
 def main(options: Options) -> None:
@@ -174,6 +193,89 @@ def look(
         )
 
 
+def sightings(views: Sequence[View], longer: int) -> list[Sighting]:
+    """The photos of views with what their masks say, in windows of one size about these."""
+    photos = []
+    for view in views:
+        assert view.camera is not None
+        photo = prepare(view, size_within(longer, view.camera.size))
+        inside = photo.evidence.inside is not None
+        photos.append(Sighting(photo.camera, photo.seen, photo.evidence.weight, carves=inside))
+    return windows(photos)[0]
+
+
+@torch.inference_mode()
+def looked_at(
+    network: MultiviewNetwork,
+    photos: list[Sighting],
+    near: float,
+    far: float,
+    device: torch.device,
+    depths: Sequence[ViewDepth] | None = None,
+) -> Seen:
+    """What the network makes of photos of one size, all at once.
+
+    Their depth is that of ``depths``, in any size; None: that of the network.
+    """
+    images, K, poses, masks = _inputs(photos, device)
+    bounds = torch.full((2, 1, len(photos)), near, device=device)
+    bounds[1] = far
+    carve = all(photo.carves for photo in photos if photo.weight is not None)
+    found = network(images, K, poses, bounds[0], bounds[1], masks, carve=carve)
+    known = torch.ones_like(images[:, :, :1]) if masks is None else masks
+    if depths is not None:
+        given = [_in_window(*pair, far) for pair in zip(photos, depths, strict=True)]
+        inverse, sure = (tensor(np.stack(parts), device) for parts in zip(*given, strict=True))
+        found = found._replace(inverse_depth=inverse, probability=F.avg_pool2d(sure, 2))
+        known = known * (sure >= _LEAST_CONFIDENCE)[:, :, None]
+    return Seen(photos, found, known)
+
+
+@torch.inference_mode()
+def gaussians_of(network: MultiviewNetwork, seen: Seen) -> list[Gaussians]:
+    """Of each of the views, those that can be seen at all."""
+    images, K, poses, _ = _inputs(seen.photos, seen.known.device)
+    return [_visible(each) for each in network.splats(images, seen.found, K, poses, seen.known)]
+
+
+def _visible(splats: Splats) -> Gaussians:
+    kept = splats.opacities >= _LEAST_OPACITY
+    means, scales, turns, opacities, sh = (part[kept].cpu().numpy() for part in splats[:5])
+    return Gaussians(means, scales, turns, opacities, sh)
+
+
+def _inputs(
+    photos: Sequence[Sighting], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Images in [0, 1], K, poses and masks, each with a batch of 1."""
+    weights = [photo.weight for photo in photos if photo.weight is not None]
+    images = np.stack([photo.rgb for photo in photos]).transpose(0, 3, 1, 2)
+    return (
+        tensor(images, device) / 255,
+        tensor(np.stack([photo.camera.K for photo in photos]), device),
+        tensor(np.stack([photo.camera.cam_from_world for photo in photos]), device),
+        tensor(np.stack(weights)[:, None], device) if weights else None,
+    )
+
+
+def _in_window(photo: Sighting, given: ViewDepth, far: float) -> tuple[Float32Map, Float32Map]:
+    """Inverse depth in the pixels of a window on the same view, and how sure it is, 0 = unknown."""
+    camera = given.depth.camera
+    assert camera is not None
+    height, width = photo.camera.size
+    there_from_here = (camera.K @ np.linalg.inv(photo.camera.K))[:2]
+    shifted = there_from_here @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    shifted[:, 2] -= 0.5
+    how = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    sure = np.where(given.depth.usable, given.confidence, 0)
+    z, sure = (
+        cv2.warpAffine(np.asarray(values, np.float32), shifted, (width, height), flags=how)
+        for values in (given.depth.values, sure)
+    )
+    inverse = np.where(sure > 0, 1 / np.where(sure > 0, z, 1), 1 / far)
+    return inverse.astype(np.float32), np.asarray(sure, np.float32)
+
+
 def bounds_of(scene: Scene, views: list[View]) -> tuple[float, float]:
     """The range of depth: of the object, or of the scene."""
     masks = [None if view.masks is None else view.masks[0] for view in views]
@@ -187,7 +289,7 @@ def bounds_of(scene: Scene, views: list[View]) -> tuple[float, float]:
 
 def as_views(seen: Seen, unit: Literal["m", "relative"]) -> Iterator[tuple[View, ViewDepth]]:
     """What was looked at as views with depth, of the same pixels."""
-    confidence = torch.nn.functional.interpolate(seen.found.probability, scale_factor=2)[0].numpy()
+    confidence = F.interpolate(seen.found.probability, scale_factor=2)[0].numpy()
     for number, photo in enumerate(seen.photos):
         z = (1 / seen.found.inverse_depth[0, number]).numpy()
         known = seen.known[0, number, 0].numpy()
@@ -204,7 +306,7 @@ def as_views(seen: Seen, unit: Literal["m", "relative"]) -> Iterator[tuple[View,
 def measured(gaussians: Gaussians, views: list[View], seconds: float) -> NDArray[np.float64]:
     """Count, seconds, and means over the views of PSNR, masked PSNR and SSIM."""
     names = ("means", "scales", "rotations", "opacities", "sh")
-    splats = Splats(*(torch.from_numpy(getattr(gaussians, name)) for name in names))
+    splats = Splats(*(torch.tensor(getattr(gaussians, name)) for name in names))
     figures = []
     for view in views:
         assert view.camera is not None
