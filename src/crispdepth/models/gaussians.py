@@ -56,9 +56,10 @@ class GaussianHead(nn.Module):
             nn.GELU(),
         )
         self.leave = zeroed(nn.Conv2d(width + seen, sum(_SPLIT), 1))
-        # Harmonics beyond the first are to stay small (spec 1.10).
+        # Harmonics beyond the first are to stay small (spec 1.10); the first one is the photo's
+        # colour already, and a step of training that moves it moves all colours at once.
         degrees = torch.tensor([d for d in range(DEGREE + 1) for _ in range(2 * d + 1)])
-        share = torch.where(degrees == 0, 1.0, 0.1 * 0.25**degrees)
+        share = 0.1 * 0.25**degrees
         self.share: Tensor
         self.register_buffer("share", share[:, None], persistent=False)
 

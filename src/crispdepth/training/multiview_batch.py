@@ -33,4 +33,4 @@ def collate(samples: Sequence[MultiviewSample]) -> MultiviewBatch:
 
 def first_views(batch: MultiviewBatch, count: int) -> MultiviewBatch:
     """The batch with only the first views of each sample."""
-    return MultiviewBatch(*(part[:, :count] for part in batch[:-1]), batch.kind)
+    return MultiviewBatch._make([*(part[:, :count] for part in batch[:-1]), batch.kind])

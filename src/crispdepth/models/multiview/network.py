@@ -175,8 +175,8 @@ class MultiviewNetwork(nn.Module):
         if self.gaussians is None or not gaussians:
             return found
         first_masks = None if masks is None else masks[:, :count]
-        views = self.splats(images, found, K, cam_from_world, first_masks)
-        samples = [views[start : start + count] for start in range(0, batch * count, count)]
+        each = self.splats(images, found, K, cam_from_world, first_masks)
+        samples = [each[start : start + count] for start in range(0, batch * count, count)]
         return found._replace(gaussians=tuple(map(_joined, samples)))
 
     def splats(
