@@ -84,7 +84,7 @@ def objectives(
 ) -> dict[str, tuple[MultiviewNetworkConfig, MultiviewObjective]]:
     """Losses that differ in one part, with the networks that they are for, by what that is."""
     gaussians = replace(base, gaussians=True)
-    shown = replace(OBJECTIVE, rendering=0.5, rendered=1)
+    shown = replace(OBJECTIVE, rendering=0.5, rendered_views=1)
     return {
         "without gradient matching (2.18)": (base, replace(OBJECTIVE, gradient=0)),
         "without the weight at mask edges (2.19)": (base, replace(OBJECTIVE, edge=0)),

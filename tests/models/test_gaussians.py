@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from crispdepth.geometry.rigid import matrix_from_quaternion
-from crispdepth.models.gaussians import GaussianHead, turned_sh
+from crispdepth.models.gaussians import FARTHEST, GaussianHead, turned_sh
+from crispdepth.models.multiview.agreement import CHANNELS
 from crispdepth.ops.splat import Splats, render
-from crispdepth.ops.splat_projection import sh_basis, sh_colours
+from crispdepth.ops.splat_projection import rotation_matrices, sh_basis, sh_colours
 
 SIZE = (24, 32)
 
@@ -31,6 +32,7 @@ def inputs(scale: float = 1.0) -> dict[str, Tensor]:
         "inverse_depth": (0.3 + 0.4 * torch.rand(1, 1, *SIZE, generator=generator)) / scale,
         "probability": torch.rand(1, 1, 12, 16, generator=generator),
         "features": torch.rand(1, 8, 12, 16, generator=generator),
+        "agreement": torch.rand(1, CHANNELS, *SIZE, generator=generator),
         "K": K,
         "cam_from_world": pose,
     }
@@ -53,10 +55,11 @@ def test_means_project_to_their_pixels() -> None:
     (trained,) = head(trained=True)(**given)
     y, x = torch.meshgrid(torch.arange(24) + 0.5, torch.arange(32) + 0.5, indexing="ij")
     centres = torch.stack((x, y), dim=-1).view(-1, 2)
-    for splats, most in ((fresh, 1e-3), (trained, 0.501)):
+    for splats, most, moved in ((fresh, 1e-3, 1e-5), (trained, 0.501, FARTHEST)):
         pose = given["cam_from_world"][0]
         seen = splats.means @ pose[:3, :3].T + pose[:3, 3]
-        torch.testing.assert_close(seen[:, 2], 1 / given["inverse_depth"].flatten())
+        share = 1 / seen[:, 2] / given["inverse_depth"].flatten() - 1
+        assert share.abs().max() < moved
         pixels = seen @ given["K"][0].T
         assert ((pixels[:, :2] / pixels[:, 2:]) - centres).abs().max() < most
 
@@ -130,7 +133,7 @@ def test_the_camera_may_be_anywhere() -> None:
     torch.testing.assert_close(*pictures, atol=2e-4, rtol=0)
 
 
-def test_configs_can_ask_for_the_head() -> None:
+def test_gaussians_are_made_where_they_are_asked_for() -> None:
     from crispdepth.models.multiview.config import MultiviewNetworkConfig
     from crispdepth.models.multiview.network import MultiviewNetwork
 
@@ -143,5 +146,43 @@ def test_configs_can_ask_for_the_head() -> None:
     images = torch.rand(2, 2, 3, 32, 32)
     bounds = torch.full((2, 2), 1.0), torch.full((2, 2), 3.0)
     with torch.no_grad():
-        found = network(images, K.repeat(2, 1, 1, 1), pose.repeat(2, 1, 1, 1), *bounds)
-    assert [len(splats.means) for splats in found.gaussians] == [2 * 32 * 32] * 2
+        given = images, K.repeat(2, 1, 1, 1), pose.repeat(2, 1, 1, 1), *bounds
+        asked, unasked = network(*given, gaussians=True), network(*given)
+    assert [len(splats.means) for splats in asked.gaussians] == [2 * 32 * 32] * 2
+    assert unasked.gaussians == ()
+    assert torch.equal(asked.inverse_depth, unasked.inverse_depth)
+
+
+@torch.no_grad()
+def test_untrained_they_are_discs_on_the_surface() -> None:
+    """The thin axis of each is the normal of the plane, the long one runs down its slope."""
+    K, pose = camera()
+    normal = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 1.0]), dim=0)
+    y, x = torch.meshgrid(torch.arange(24) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    rays = torch.stack((x, y, torch.ones_like(x)), dim=-1).view(-1, 3) @ torch.linalg.inv(K[0]).T
+    inverse = (rays @ normal / 2).view(1, 1, *SIZE)
+    given = inputs() | {"inverse_depth": inverse, "probability": torch.ones(1, 1, 12, 16)}
+    (splats,) = head(trained=False)(**given)
+    axes = pose[0, :3, :3] @ rotation_matrices(splats.quaternions)
+    torch.testing.assert_close(axes[:, :, 2].abs(), normal.abs().expand(768, 3), atol=2e-3, rtol=0)
+    down = rays - (rays @ normal)[:, None] * normal
+    cosine = (axes[:, :, 0] * torch.nn.functional.normalize(down, dim=1)).sum(dim=1).abs()
+    slant = torch.nn.functional.normalize(rays, dim=1) @ normal
+    assert cosine[slant < 0.9].min() > 0.999
+    assert (splats.scales[:, 2] < 0.3 * splats.scales[:, 1]).all()
+    torch.testing.assert_close(
+        splats.scales[:, 0] / splats.scales[:, 1], 1 / slant.clamp_min(0.25), rtol=1e-3, atol=0
+    )
+    torch.testing.assert_close(splats.opacities, torch.full((768,), 0.95), atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_at_edges_they_are_faint() -> None:
+    inverse = torch.full((1, 1, *SIZE), 0.4)
+    inverse[..., 16:] = 0.5
+    given = inputs() | {"inverse_depth": inverse, "probability": torch.ones(1, 1, 12, 16)}
+    (splats,) = head(trained=False)(**given)
+    columns = splats.opacities.view(*SIZE).mean(dim=0)
+    assert columns[15:17].max() < 0.01
+    assert columns[:15].min() > 0.94
+    assert columns[17:].min() > 0.94

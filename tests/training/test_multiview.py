@@ -30,7 +30,7 @@ from crispdepth.training.multiview import (
     predict,
     train,
 )
-from crispdepth.training.multiview_batch import MultiviewBatch, collate
+from crispdepth.training.multiview_batch import MultiviewBatch, collate, first_views
 from crispdepth.training.multiview_held_out import held_out_figures
 from crispdepth.training.multiview_losses import coarse_truth, inverse_depth_loss
 from crispdepth.training.multiview_rendering import rendering_losses
@@ -70,7 +70,8 @@ def oracle(batch: MultiviewBatch) -> MultiviewPrediction:
     coarse = [coarse_truth(inverse, valid, stride)[0] for stride in (4, 2)]
     logits = torch.zeros(*coarse[0].shape[:2], 8, *coarse[0].shape[2:])
     ones = torch.ones_like(coarse[0])
-    return MultiviewPrediction(inverse, (coarse[0], coarse[1]), logits, ones, ones)
+    features = ones[:, :, None]
+    return MultiviewPrediction(inverse, (coarse[0], coarse[1]), logits, ones, ones, features)
 
 
 def test_a_batch_holds_the_samples_as_they_are(frames: list[RgbdFrame]) -> None:
@@ -155,6 +156,7 @@ def test_only_views_that_were_asked_for_are_judged(frames: list[RgbdFrame]) -> N
         truth.logits[:, :1],
         truth.probability[:, :1],
         truth.evidence[:, :1],
+        truth.features[:, :1],
     )
     assert depth_losses(first, batch, OBJECTIVE)["depth"] < 1e-6
 
@@ -187,8 +189,8 @@ class Ball(nn.Module):
         super().__init__()
         self.batch, self.gaussians = batch, gaussians
 
-    def forward(self, *inputs: Tensor) -> MultiviewPrediction:
-        return oracle(self.batch)._replace(gaussians=self.gaussians)
+    def forward(self, *inputs: Tensor, gaussians: bool) -> MultiviewPrediction:
+        return oracle(self.batch)._replace(gaussians=self.gaussians if gaussians else ())
 
 
 def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
@@ -277,7 +279,7 @@ def test_gaussians_learn_whose_they_are(frames: list[RgbdFrame]) -> None:
     config = replace(NETWORK, gaussians=True)
     torch.manual_seed(0)
     network = MultiviewNetwork(config)
-    objective = replace(OBJECTIVE, objects=0.5, rendered=1)
+    objective = replace(OBJECTIVE, objects=0.5, rendered_views=1)
     losses = recipe_of(frames, objective, config).losses(network, batch)
     assert losses["render_objects"] > 0
     assert losses["render_colour"] == losses["render_alpha"] == 0
@@ -288,6 +290,30 @@ def test_gaussians_learn_whose_they_are(frames: list[RgbdFrame]) -> None:
         ValueError, match=r"--objects 0\.5: the network of the preset tiny makes no"
     ):
         recipe_of(frames, objective, NETWORK).losses(MultiviewNetwork(NETWORK), batch)
+
+
+class Witness(nn.Module):
+    """Says the truth of the views that it is shown, and keeps them."""
+
+    def __init__(self, batch: MultiviewBatch) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def forward(self, images: Tensor, *inputs: Tensor, gaussians: bool) -> MultiviewPrediction:
+        self.images = images
+        return oracle(first_views(self.batch, images.shape[1]))
+
+
+def test_the_network_is_not_shown_the_views_that_are_held_back(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 2)
+    three = MultiviewStage(1, (32, 32), (3, 3), 2)
+    objective = replace(OBJECTIVE, held_back=1)
+    training = MultiviewTraining("tiny", NETWORK, EASY, (three,), objective, QUICK)
+    recipe, network = MultiviewRecipe(MultiviewSampler(frames, EASY), training, []), Witness(batch)
+    assert recipe.losses(network, batch)["depth"] < 1e-5
+    assert torch.equal(network.images, batch.images[:, :2].float() / 255)
+    with pytest.raises(ValueError, match="Of samples of 2 views 1 cannot be held back"):
+        MultiviewTraining("tiny", NETWORK, EASY, (STAGE,), objective, QUICK)
 
 
 def test_steps_go_through_the_stages_by_their_shares(frames: list[RgbdFrame]) -> None:
@@ -401,3 +427,39 @@ def test_stopped_and_resumed_it_ends_as_if_it_had_run_through(
 def test_stages_with_more_views_than_there_are_end_at_once(tmp_path: Path, fit_tiny: Fit) -> None:
     with pytest.raises(ValueError, match="No scene has 5 posed views, the most are 4"):
         fit_tiny(tmp_path, stages=(replace(STAGE, views=(2, 5)),))
+
+
+def gaussian_training(only: tuple[str, ...]) -> MultiviewTraining:
+    network = replace(NETWORK, gaussians=True)
+    objective = replace(OBJECTIVE, rendering=1, rendered_views=1, held_back=1)
+    stage, fit = replace(STAGE, views=(3, 3), batch=1), replace(QUICK, batch=1, steps=3, every=3)
+    return MultiviewTraining("tiny", network, EASY, (stage,), objective, fit, only)
+
+
+def test_only_the_parts_that_are_named_learn(frames: list[RgbdFrame], tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    train(
+        gaussian_training(("gaussians",)), frames[:8], frames[8:], tmp_path, held_out_samples=2,
+        report=reports.append,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(QUICK.seed)
+        first = MultiviewNetwork(replace(NETWORK, gaussians=True)).state_dict()
+    last = load_file(tmp_path / LAST)
+    for name, before in first.items():
+        for part in ("model", "ema.module"):
+            learned = not torch.equal(last[f"{part}.{name}"], before)
+            assert learned == name.startswith("gaussians."), name
+    optimised = {name.split(".")[1] for name in last if name.startswith("optimizer.")}
+    assert len(optimised) == len([name for name in first if name.startswith("gaussians.")])
+    held_out = reports[-1].held_out
+    depth_errors = [held_out["scene_abs_rel"]] + [
+        value for name, value in held_out.items() if name.endswith(("t_abs_rel", "band"))
+    ]
+    rendered = held_out["render_colour"] + held_out["render_alpha"]
+    assert held_out["error"] == pytest.approx(sum(depth_errors) / len(depth_errors) + rendered)
+
+
+def test_parts_that_are_not_there_cannot_learn(frames: list[RgbdFrame], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--only splats: the network has no such part"):
+        train(gaussian_training(("splats",)), frames[:8], frames[8:], tmp_path)

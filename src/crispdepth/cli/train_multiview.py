@@ -44,7 +44,11 @@ class TrainMultiviewOptions:
     a range), samples per step; a comma between stages. It takes the place of --batch."""
 
     init: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Run whose best weights to start from."""
+    """Run whose best weights to start from, or a folder of weights, or the name of shipped ones."""
+
+    only: Annotated[tuple[str, ...], arg(metavar="PART [PART ...]", help_behavior_hint="")] = ()
+    """Parts of the network that learn, such as gaussians; the others stay as they are. Without it,
+    all learn."""
 
     data_format: Format = "rendered"
     """Format of folders that are no packs."""
@@ -94,6 +98,7 @@ def run(options: TrainMultiviewOptions) -> int:
         stages,
         options.objective,
         replace(options.fit, batch=max(stage.batch for stage in stages)),
+        options.only,
     )
     datasets = [open_frames(folder, options.data_format) for folder in options.data]
     frames, held_out = hold_out(datasets, options.held_out)

@@ -58,18 +58,18 @@ def predict(
     """
     size = photos[0].camera.size
     photos = _large_enough(photos)
-    masked = any(photo.weight is not None for photo in photos)
-    shown, region = _cut_to_masks(photos) if masked else (of_one_size(photos), None)
+    shown, region = windows(photos)
+    masked = region is not None
     images = np.stack([photo.rgb for photo in shown]).transpose(0, 3, 1, 2)
     weights = [photo.weight for photo in shown if photo.weight is not None]
     views = len(shown)
     prediction = network(
-        _tensor(images, device) / 255,
-        _tensor(np.stack([photo.camera.K for photo in shown]), device),
-        _tensor(np.stack([photo.camera.cam_from_world for photo in shown]), device),
+        tensor(images, device) / 255,
+        tensor(np.stack([photo.camera.K for photo in shown]), device),
+        tensor(np.stack([photo.camera.cam_from_world for photo in shown]), device),
         torch.full((1, views), near, device=device),
         torch.full((1, views), far, device=device),
-        _tensor(np.stack(weights)[:, None], device) if masked else None,
+        tensor(np.stack(weights)[:, None], device) if masked else None,
         references=1,
         carve=all(photo.carves for photo in photos if photo.weight is not None),
     )
@@ -91,6 +91,17 @@ def predict(
         cut = target[there]
         cut[:] = part[max(-top, 0) :, max(-left, 0) :][: cut.shape[0], : cut.shape[1]]
     return Predicted(*(_nearest(part, size) for part in values))
+
+
+def windows(photos: Sequence[Sighting]) -> tuple[list[Sighting], tuple[int, int] | None]:
+    """Photos in one size that the network takes, cut to their masks where any has one.
+
+    Then all have masks, and the second value is the (top, left) corner of the first window in its
+    photo; else it is None.
+    """
+    if any(photo.weight is not None for photo in photos):
+        return _cut_to_masks(photos)
+    return of_one_size(photos), None
 
 
 def _large_enough(photos: Sequence[Sighting]) -> Sequence[Sighting]:
@@ -184,5 +195,6 @@ def _stretched(camera: Camera, size: Size) -> Camera:
     return replace(camera, K=scale[:, None] * camera.K, size=size)
 
 
-def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:
+def tensor(values: NDArray[Any], device: torch.device) -> Tensor:
+    """Float32 on the device, with a batch of 1 before it."""
     return torch.as_tensor(values.astype(np.float32), device=device)[None]

@@ -198,8 +198,12 @@ class MultiviewObjective:
     objects: float = 0.0
     """Weight of which of several objects they show, where samples tell them apart."""
 
-    rendered: int = 0
-    """Views of a sample that Gaussians are rendered in; 0: all."""
+    rendered_views: int = 0
+    """Views of a sample that are rendered a step, its last ones; 0: all."""
+
+    held_back: int = 0
+    """Views of a sample, its last ones, that the network is not shown: there the Gaussians of the
+    others are judged by what they were not made from."""
 
     references: int = 0
     """Views of a sample whose depth is asked for; 0: all."""

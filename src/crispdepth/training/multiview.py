@@ -23,10 +23,11 @@ from crispdepth.data.multiview_samples import MultiviewSample, MultiviewSampler
 from crispdepth.data.posed_scenes import with_views
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction, adopt
+from crispdepth.models.weights import load_multiview
 from crispdepth.training.checkpoint import read_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage
 from crispdepth.training.fit import BEST, LAST, Progress, fit
-from crispdepth.training.multiview_batch import MultiviewBatch, collate
+from crispdepth.training.multiview_batch import MultiviewBatch, collate, first_views
 from crispdepth.training.multiview_held_out import held_out_figures
 from crispdepth.training.multiview_losses import (
     coarse_truth,
@@ -51,7 +52,8 @@ class MultiviewTraining:
     largest stage.
 
     Raises:
-        ValueError: there is no stage, or the batch is another one.
+        ValueError: there is no stage, the batch is another one, or the network would be shown a
+            single view of a sample.
     """
 
     preset: str
@@ -60,12 +62,20 @@ class MultiviewTraining:
     stages: tuple[MultiviewStage, ...]
     objective: MultiviewObjective
     fit: FitConfig
+    only: tuple[str, ...] = ()  # parts of the network that learn; none: all
 
     def __post_init__(self) -> None:
         largest = max((stage.batch for stage in self.stages), default=0)
         if largest != self.fit.batch:
             raise ValueError(
                 f"The batch must be that of the largest stage, {largest}, got {self.fit.batch}."
+            )
+        fewest = min(stage.views[0] for stage in self.stages)
+        if fewest - self.objective.held_back < 2:
+            raise ValueError(
+                f"Of samples of {fewest} views {self.objective.held_back} cannot be held back: the "
+                "network needs two or more. Draw samples of more views (--curriculum), or lower "
+                "--held-back."
             )
 
     def stage(self, step: int) -> MultiviewStage:
@@ -100,8 +110,9 @@ def train(
         frames: what samples are made of.
         held_out: what the samples for evaluation are made of; of other scenes.
         run: folder for the results, see `crispdepth.training.fit`.
-        init: folder of a run whose best weights to start from; parts that only one of the two
-            networks has, such as those of masks, start anew or are left out.
+        init: folder of a run whose best weights to start from, or name or folder of weights; parts
+            that only one of the two networks has, such as those of masks, start anew or are left
+            out.
         sources: JSON values that say what ``frames`` are; kept with the weights, and a run is
             continued only with the same.
         held_out_samples: how many to evaluate on, of the last stage's size.
@@ -110,14 +121,15 @@ def train(
 
     Raises:
         OSError: a file of ``run`` or ``init`` cannot be read or written.
-        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, or
-            ``init`` is of another network.
+        ValueError: see `fit`; or no scene has as many posed views as a stage asks for, ``init`` is
+            of another network, or the network has not the parts that are to learn.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.fit.seed)
         model = MultiviewNetwork(training.network)
     if init is not None and not (run / LAST).is_file():
-        adopt(model, read_weights(init / BEST), surplus=True)
+        adopt(model, _weights_of(init), surplus=True)
+    _let_learn(model, training.only)
     sampler = MultiviewSampler(frames, training.samples)
     most = max(stage.views[1] for stage in training.stages)
     with_views(sampler.scenes, most)  # now, not in a worker
@@ -135,6 +147,7 @@ def train(
         "samples": asdict(training.samples),
         "stages": [asdict(stage) for stage in training.stages],
         "objective": asdict(training.objective),
+        "only": training.only,
         "init": init.name if init else None,
         "frames": len(frames),
         "sources": dict(sources or {}),
@@ -149,6 +162,32 @@ def train(
         report=report,
         stop=stop,
     )
+
+
+def _weights_of(init: Path) -> Mapping[str, Tensor]:
+    """The best weights of a run, or those that were exported."""
+    if (init / BEST).is_file():
+        return read_weights(init / BEST)
+    return load_multiview(init).state_dict()
+
+
+def _let_learn(model: nn.Module, only: Sequence[str]) -> None:
+    """Freeze all parts but those named; the frozen ones stay bit for bit as they are.
+
+    Raises:
+        ValueError: the network has no such part.
+    """
+    if not only:
+        return
+    parts = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
+    if unknown := [name for name in only if name not in parts]:
+        raise ValueError(
+            f"--only {' '.join(unknown)}: the network has no such part. It has "
+            f"{', '.join(parts)}; a part that is off is switched on with --network."
+        )
+    model.requires_grad_(False)
+    for name in only:
+        model.get_submodule(name).requires_grad_(True)
 
 
 class SampleStream(Dataset[MultiviewSample]):
@@ -188,8 +227,10 @@ class MultiviewRecipe:
     def losses(self, model: nn.Module, batch: MultiviewBatch) -> dict[str, Tensor]:
         """The loss of one step and its parts, each with its weight."""
         objective = self._training.objective
-        prediction = predict(model, batch, objective.references or None)
-        losses = depth_losses(prediction, batch, objective)
+        shown = first_views(batch, batch.depth.shape[1] - objective.held_back)
+        render = objective.rendering > 0 or objective.objects > 0
+        prediction = predict(model, shown, objective.references or None, gaussians=render)
+        losses = depth_losses(prediction, shown, objective)
         if objective.pairs and not prediction.pairs:
             raise ValueError(
                 f"--pairs {objective.pairs:g}: the network of the preset {self._training.preset} "
@@ -198,7 +239,7 @@ class MultiviewRecipe:
             )
         if prediction.dead is not None:
             losses["dead_rows"] = prediction.dead
-        if objective.rendering or objective.objects:
+        if render:
             for name, loss in self._rendered(prediction, batch).items():
                 weight = objective.objects if name == "render_objects" else objective.rendering
                 losses[name] = weight * loss
@@ -218,30 +259,50 @@ class MultiviewRecipe:
                 "--network gaussians=true."
             )
         background = torch.rand(3, device=batch.depth.device)
-        views = None
-        if objective.rendered:
-            views = torch.randperm(batch.depth.shape[1])[: objective.rendered].tolist()
         return rendering_losses(
-            prediction.gaussians, batch, background, views, objects=objective.objects > 0
+            prediction.gaussians,
+            batch,
+            background,
+            objective.rendered_views,
+            objects=objective.objects > 0,
         )
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """See `held_out_figures`."""
-        size = self._training.stages[-1].batch
-        batches = (
-            MultiviewBatch(
-                *(part.to(device) for part in collate(self._held_out[start : start + size]))
-            )
-            for start in range(0, len(self._held_out), size)
-        )
+        """See `held_out_figures`; with ``rendering`` also what the Gaussians lose.
+
+        Figures are of views that are not held back; all are rendered that a step would render,
+        before grey. ``error`` is the depth's plus ``rendering`` times the losses.
+        """
+        objective, size = self._training.objective, self._training.stages[-1].batch
+        answers: list[tuple[Tensor, MultiviewBatch]] = []
+        lost: list[Tensor] = []
         with torch.no_grad():
-            return held_out_figures(
-                (predict(model, batch).inverse_depth, batch) for batch in batches
-            )
+            for start in range(0, len(self._held_out), size):
+                parts = collate(self._held_out[start : start + size])
+                batch = MultiviewBatch(*(part.to(device) for part in parts))
+                shown = first_views(batch, batch.depth.shape[1] - objective.held_back)
+                found = predict(model, shown, gaussians=objective.rendering > 0)
+                answers.append((found.inverse_depth, shown))
+                if found.gaussians:
+                    grey = torch.full((3,), 0.5, device=device)
+                    losses = rendering_losses(
+                        found.gaussians, batch, grey, objective.rendered_views
+                    )
+                    lost.append(torch.stack([*losses.values()]) * len(batch.kind))
+            figures = held_out_figures(answers)
+        if lost:
+            mean = torch.stack(lost).sum(dim=0) / len(self._held_out)
+            figures |= dict(zip(losses, mean.tolist(), strict=True))
+            figures["error"] += objective.rendering * float(mean.sum())
+        return figures
 
 
 def predict(
-    model: nn.Module, batch: MultiviewBatch, references: int | None = None
+    model: nn.Module,
+    batch: MultiviewBatch,
+    references: int | None = None,
+    *,
+    gaussians: bool = False,
 ) -> MultiviewPrediction:
     """What the network makes of a batch, for its first ``references`` views; None: for all."""
     prediction: MultiviewPrediction = model(
@@ -252,6 +313,7 @@ def predict(
         batch.far,
         batch.masks,
         references,
+        gaussians=gaussians,
     )
     return prediction
 

@@ -30,3 +30,9 @@ def collate(samples: Sequence[MultiviewSample]) -> MultiviewBatch:
     parts = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
     batch = MultiviewBatch(*parts)
     return batch._replace(images=batch.images.permute(0, 1, 4, 2, 3))
+
+
+def first_views(batch: MultiviewBatch, count: int) -> MultiviewBatch:
+    """The batch with only the first views of each sample."""
+    parts = batch._replace(kind=batch.kind[:, None])  # all others have views second
+    return MultiviewBatch._make(part[:, :count] for part in parts)._replace(kind=batch.kind)

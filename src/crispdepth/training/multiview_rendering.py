@@ -16,11 +16,11 @@ def rendering_losses(
     splats: Sequence[Splats],
     batch: MultiviewBatch,
     background: Tensor,
-    views: Sequence[int] | None = None,
+    views: int = 0,
     *,
     objects: bool = False,
 ) -> dict[str, Tensor]:
-    """Colour and alpha of the renderings of views, each a mean over views.
+    """Colour and alpha of the renderings of the last ``views`` views, each a mean over views.
 
     What is beside the object is empty in samples of the kind ``rgba``, and in those of the kind
     ``object`` it may be anything: the photo shows what was not asked for (2.21).
@@ -31,11 +31,12 @@ def rendering_losses(
         batch: the samples.
         background: (3,) behind the renderings and the photos; a random one shows where alpha is
             wrong.
-        views: those that are rendered; None: all.
+        views: how many are rendered of each sample; 0: all.
         objects: judge also which object is seen where (2.12), in samples that show two or more:
             a Gaussian is of the object of its pixel, what is of none is one more of them. 0 if no
             sample does.
     """
+    count = batch.depth.shape[1]
     size = batch.depth.shape[-2], batch.depth.shape[-1]
     losses: dict[str, list[Tensor]] = {"render_colour": [], "render_alpha": []}
     if objects:
@@ -46,7 +47,7 @@ def rendering_losses(
         if apart:
             labels = batch.objects[number].flatten()[: len(each.means)].long()
             each = each._replace(labels=labels)
-        for view in range(batch.depth.shape[1]) if views is None else views:
+        for view in range(max(count - views, 0) if views else 0, count):
             shown = render(
                 each,
                 batch.K[number, view],

@@ -7,7 +7,7 @@ the answer and upsampling. Masks say which source pixels are evidence, which pla
 looking at, and where depth may jump; ones everywhere are the same as no masks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crispdepth.models.gaussians import GaussianHead
+from crispdepth.models.multiview.agreement import agreement
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.cost import (
     Correlation,
@@ -51,7 +52,8 @@ class MultiviewPrediction(NamedTuple):
     logits: Tensor  # (B, R, D, H / 4, W / 4) of the coarse planes, 1 / far to 1 / near
     probability: Tensor  # (B, R, H / 2, W / 2) in (0, 1]: of the planes about the answer
     evidence: Tensor  # (B, R, H / 4, W / 4) in [0, 1]: what share of the sources sees the answer
-    gaussians: tuple[Splats, ...] = ()  # R H W of each sample; none without a head for them
+    features: Tensor  # (B, R, C, H / 2, W / 2): what the last correction was made from
+    gaussians: tuple[Splats, ...] = ()  # R H W of each sample, if they were asked for
     # What each source alone says at 1/4 and 1/2, N = B R; none without uncertainty (2.3)
     pairs: tuple[tuple[PairDepth, ...], ...] = ()
     dead: Tensor | None = None  # (), see `Attended`; of masks.attention=epipolar
@@ -125,6 +127,7 @@ class MultiviewNetwork(nn.Module):
         references: int | None = None,
         *,
         carve: bool = True,
+        gaussians: bool = False,
     ) -> MultiviewPrediction:
         """Depth of the first views, each matched with all others.
 
@@ -137,6 +140,7 @@ class MultiviewNetwork(nn.Module):
             references: how many views; None: all.
             carve: the masks are of an object, and beside them it is not; else what they leave out
                 may be anything.
+            gaussians: make those of the views, too, if the network has a head for them.
 
         Raises:
             ValueError: the size does not fit.
@@ -179,40 +183,52 @@ class MultiviewNetwork(nn.Module):
         )
         # At most a coarse step: where a correction left the range it would have no gradient back.
         full = (full + step * torch.tanh(change)).clamp(low, high)
-        return MultiviewPrediction(
+        found = MultiviewPrediction(
             torch.unflatten(full[:, 0], 0, shape),
             (torch.unflatten(coarse[:, 0], 0, shape), torch.unflatten(fine[:, 0], 0, shape)),
             torch.unflatten(logits, 0, shape),
             torch.unflatten(sure[:, 0], 0, shape),
             torch.unflatten(evidence, 0, shape),
-            self._gaussians(images, full, sure, features, rig, told, shape),
-            tuple(each for each in pairs if each),
-            dead,
+            torch.unflatten(features, 0, shape),
+            pairs=tuple(each for each in pairs if each),
+            dead=dead,
         )
+        if self.gaussians is None or not gaussians:
+            return found
+        first_masks = None if masks is None else masks[:, :count]
+        each = self.splats(images, found, K, cam_from_world, first_masks)
+        samples = [each[start : start + count] for start in range(0, batch * count, count)]
+        return found._replace(gaussians=tuple(map(_joined, samples)))
 
-    def _gaussians(
+    def splats(
         self,
         images: Tensor,
-        inverse_depth: Tensor,
-        sure: Tensor,
-        features: Tensor,
-        rig: Rig,
-        told: Told,
-        shape: tuple[int, int],
-    ) -> tuple[Splats, ...]:
-        """Those of the references of each sample; none without a head for them."""
-        if self.gaussians is None:
-            return ()
-        batch, count = shape
-        K, poses, photos = (
-            part[:, :count].flatten(0, 1) for part in (rig.K, rig.cam_from_world, images)
+        found: MultiviewPrediction,
+        K: Tensor,
+        cam_from_world: Tensor,
+        masks: Tensor | None,
+    ) -> list[Splats]:
+        """The Gaussians of the R views of which depth was found, B R times H W.
+
+        Args:
+            images, K, cam_from_world: of at least these views, see `forward`.
+            found: their depth, or a better one, and what was found with it.
+            masks: (B, R, 1, H, W), see `forward`; None: ones.
+        """
+        assert self.gaussians is not None
+        count = found.inverse_depth.shape[1]
+        images, K, cam_from_world = (part[:, :count] for part in (images, K, cam_from_world))
+        splats: list[Splats] = self.gaussians(
+            images.flatten(0, 1),
+            found.inverse_depth.flatten(0, 1)[:, None],
+            found.probability.flatten(0, 1)[:, None],
+            found.features.flatten(0, 1),
+            agreement(found.inverse_depth, K, cam_from_world, masks),
+            K.flatten(0, 1),
+            cam_from_world.flatten(0, 1),
+            None if masks is None else masks.flatten(0, 1),
         )
-        views = self.gaussians(photos, inverse_depth, sure, features, K, poses, told.own)
-        samples = [views[first : first + count] for first in range(0, batch * count, count)]
-        return tuple(
-            Splats(*(torch.cat(parts) for parts in zip(*(v[:5] for v in sample), strict=True)))
-            for sample in samples
-        )
+        return splats
 
     def _features(self, images: Tensor, rig: Rig, told: Told) -> tuple[Levels, Tensor | None]:
         """Features (B V, C, h, w) that know the other views, and what `Attended` has as dead."""
@@ -378,6 +394,11 @@ def _check(config: MultiviewNetworkConfig) -> None:
             "masks.free_background is a switch of groups of heads, and masks.attention is "
             f"{use.attention!r}; set masks.attention=heads, or leave the switch alone."
         )
+
+
+def _joined(views: Sequence[Splats]) -> Splats:
+    """The Gaussians of all views."""
+    return Splats(*(torch.cat(parts) for parts in zip(*(each[:5] for each in views), strict=True)))
 
 
 @torch.no_grad()
