@@ -91,7 +91,7 @@ def measure(view: View, folder: Path, points: NDArray[np.float64]) -> tuple[floa
     known = view.depth.usable & rough.usable
     fit = fit_scale_shift(rough.values, inverse_depth(view.depth), known)
     best = DepthMap(fit.apply(rough.values).astype(np.float32), "inverse_depth", "m")
-    return (*(error(each, view.depth) for each in (aligned, best)), seconds)
+    return error(aligned, view.depth), error(best, view.depth), seconds
 
 
 def error(depth: DepthMap, truth: DepthMap) -> float:
