@@ -45,9 +45,16 @@ def networks(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
         "without the guide of upsampling (2.15)": masks(guide=False),
         "without lateral mask features": masks(lateral=False),
         "without the mask in the U-Net": masks(regulariser=False),
+        "with confidence as a sigmoid (2.1)": masks(confidence="sigmoid"),
+        "with confidence by distance (2.1)": masks(confidence="distance", temperature=1),
         "with soft gating (2.14)": masks(gating=True),
+        "with adaptive convolution of features (2.15)": masks(pac=True),
         "with gates of skips (2.16)": masks(skip_gates=True),
         "with head groups (2.10 b)": masks(attention="heads"),
+        "with hard head groups (2.10 b)": masks(attention="hard-heads"),
+        "with head groups, free background (2.10 b)": masks(
+            attention="heads", free_background=True
+        ),
         "with epipolar and object masks (2.11)": masks(attention="epipolar"),
         "with separable attention (2.10 a)": masks(separable=True),
         "without pixel-wise view weights (2.4)": replace(base, view_weights=False),
@@ -58,16 +65,36 @@ def networks(base: MultiviewNetworkConfig) -> dict[str, MultiviewNetworkConfig]:
         "with edges, convex (2.7)": replace(base, edge_volume="convex"),
         "with patch costs (2.8)": replace(base, patch_blend=True),
         "with the monocular transformer (1.8, 2.17)": replace(base, monocular="vit"),
+        "with the monocular transformer, tokens of the object (2.17 b)": replace(
+            masks(tokens=4), monocular="vit"
+        ),
+        "with the monocular transformer, background replaced (2.17 c)": replace(
+            masks(background=True), monocular="vit"
+        ),
+        "with the monocular transformer, groups of its heads (2.17 e)": replace(
+            masks(patch_heads=True), monocular="vit"
+        ),
         "expectation over all planes": replace(base, peak=0),
         "one scale": replace(base, planes=(base.planes[0], 0)),
     }
 
 
-def objectives() -> dict[str, MultiviewObjective]:
-    """Losses that lack one part, by what that is."""
+def objectives(
+    base: MultiviewNetworkConfig,
+) -> dict[str, tuple[MultiviewNetworkConfig, MultiviewObjective]]:
+    """Losses that differ in one part, with the networks that they are for, by what that is."""
+    gaussians = replace(base, gaussians=True)
+    shown = replace(OBJECTIVE, rendering=0.5, rendered_views=1)
     return {
-        "without gradient matching (2.18)": replace(OBJECTIVE, gradient=0),
-        "without the weight at mask edges (2.19)": replace(OBJECTIVE, edge=0),
+        "without gradient matching (2.18)": (base, replace(OBJECTIVE, gradient=0)),
+        "without the weight at mask edges (2.19)": (base, replace(OBJECTIVE, edge=0)),
+        "with the loss up to scale and shift (2.18)": (base, replace(OBJECTIVE, scale_shift=1)),
+        "with uncertainty and the loss of pairs (2.3)": (
+            replace(base, uncertainty=True),
+            replace(OBJECTIVE, pairs=0.1),
+        ),
+        "with Gaussians and what they show (2.20, 2.21)": (gaussians, shown),
+        "with Gaussians, what and whose they show (2.12)": (gaussians, replace(shown, objects=1)),
     }
 
 
@@ -120,11 +147,7 @@ def main(options: Options) -> None:
     print("\n".join(lines), flush=True)
     base = MULTIVIEW["multiview-small"]
     variants = {name: (network, OBJECTIVE) for name, network in networks(base).items()}
-    variants |= {name: (base, objective) for name, objective in objectives().items()}
-    variants["with Gaussians and what they show (2.20, 2.21)"] = (
-        replace(base, gaussians=True),
-        replace(OBJECTIVE, rendering=0.5),
-    )
+    variants |= objectives(base)
     for name, (network, objective) in variants.items():
         if options.only and not any(part in name for part in options.only):
             continue

@@ -1,6 +1,7 @@
 """The multi-view network beside the classical sweep: dense depth of every pixel that has a truth.
 
     python benchmarks/multiview_network.py tables --data DIR [--held-out DIR ...] [--views 4]
+        [--stereo DIR] [--consistent 0]
     python benchmarks/multiview_network.py robustness --data DIR
     python benchmarks/multiview_network.py speed
 
@@ -34,19 +35,20 @@ from crispdepth.io.atomic import write_text
 from crispdepth.io.images import write_image
 from crispdepth.io.scenes import open_scene
 from crispdepth.models.multiview.network import MultiviewNetwork
-from crispdepth.models.weights import load_multiview
+from crispdepth.models.volume.stereo import StereoNetwork
+from crispdepth.models.weights import load_multiview, load_stereo
 from crispdepth.ops.mask_contract import erode, evidence, grow
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig, Quality
 from crispdepth.types import BoolMap, Float32Map, MaskSet, Scene, View
+
+RESULTS = Path(__file__).parent / "results"
 
 BAND = 3
 """Pixels inside a silhouette that make up its band."""
 
 Spoil = Callable[[Float32Map, int], Float32Map | None]
 """A mask made of a mask and the number of its view; None: the view has none."""
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,17 @@ class Tables:
     weights: str = "multiview-small"
     """Of the network."""
 
+    stereo: str | None = None
+    """Weights of the stereo of volumetric fusion, which is measured, too."""
+
+    consistent: int = 1
+    """Views that must agree with a depth; 0: each view alone, corrected by no other."""
+
     threads: int = 2
     """Of torch."""
+
+    out: Path = RESULTS
+    """Where multiview_network.md goes."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +126,31 @@ def tables(options: Tables) -> None:
         folders = sorted(path for path in group.iterdir() if (path / "scene.json").is_file())
         scenes = [_scene(folder, options.quality) for folder in folders]
         masked = all(scene[0].masks is not None for scene in scenes)
-        methods: dict[str, tuple[MultiviewNetwork | None, bool]] = {"classical": (None, masked)}
+        methods: dict[str, tuple[MultiviewNetwork | StereoNetwork | None, bool]] = {
+            "classical": (None, masked)
+        }
         methods["network, no masks" if masked else "network"] = (network, False)
         if masked:
             methods["network, masks"] = (network, True)
+        if options.stereo is not None:
+            methods["stereo"] = (load_stereo(options.stereo), masked)
         for name, (used, told) in methods.items():
             rows = [
                 row
                 for scene in scenes
-                for row in _errors(scene, used, options.quality, options.views, told=told)
+                for row in _errors(
+                    scene,
+                    used,
+                    options.quality,
+                    options.views,
+                    told=told,
+                    consistent=options.consistent,
+                )
             ]
             lines.append(f"| {group.name} | {name} | {_cells(rows)} |")
             print(lines[-1], flush=True)
-    write_text(RESULTS / "multiview_network.md", "\n".join(lines) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_text(options.out / "multiview_network.md", "\n".join(lines) + "\n")
 
 
 def robustness(options: Robustness) -> None:
@@ -241,18 +264,19 @@ def _mean(rows: Sequence[Row]) -> Row:
 
 def _errors(
     scene: Scene,
-    network: MultiviewNetwork | None,
+    network: MultiviewNetwork | StereoNetwork | None,
     quality: Quality,
     count: int,
     *,
     told: bool,
+    consistent: int = 1,
     spoil: Spoil = lambda mask, view: mask,
 ) -> Iterator[Row]:
     """Of each measured view, over pixels of the object, or of all without masks."""
     shown = replace(scene, read=lambda index: _with_masks(scene[index], index, told, spoil))
     near, far = _range(scene)
     # What the depths of other views say is part of a method; one that agrees is enough.
-    config = MultiviewConfig(quality=quality, consistent=1, near=near, far=far)
+    config = MultiviewConfig(quality=quality, consistent=consistent, near=near, far=far)
     every = count >= len(scene)
     # In the middle of as many equal parts.
     chosen = ((np.arange(count) + 0.5) * len(scene) / count).astype(int).tolist()

@@ -38,7 +38,7 @@ from crispdepth.io.atomic import write_text
 from crispdepth.models.presets import VOLUME, build_volume
 from crispdepth.models.volume.config import VolumeNetworkConfig
 from crispdepth.models.volume.network import VolumeNetwork
-from crispdepth.models.weights import load_volume
+from crispdepth.models.weights import load_multiview, load_volume
 from crispdepth.ops.atlas_tsdf import field_mesh
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.rasterise import rasterise
@@ -255,7 +255,8 @@ def measure_all(options: MeasureOptions) -> None:
     for place in places(
         options.data,
         options.held_out,
-        options.work,
+        options.work / f"depths-{options.consistent}",
+        load_multiview(),
         consistent=options.consistent,
         every=options.every,
     ):
@@ -270,7 +271,10 @@ def measure_all(options: MeasureOptions) -> None:
                     rows.append(row | {"spoilt": spoilt} | scored(place, methods[name], shots))
                     print(json.dumps(rows[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "volume.json", json.dumps(rows, indent=1) + "\n")
+    # A mesh without a surface has no errors: null, for JSON has no NaN.
+    plain = [{key: None if each != each else each for key, each in row.items()} for row in rows]
+    text = json.dumps(plain, indent=1, allow_nan=False)
+    write_text(options.out / "volume.json", text + "\n")
     write_text(options.out / "volume.md", tables(rows))
     print(tables(rows))
 

@@ -16,7 +16,8 @@ from crispdepth.evaluation.mesh import thin_points
 from crispdepth.geometry.backproject import pixel_rays
 from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.io.view_depths import read_view_depth
-from crispdepth.models.weights import load_multiview
+from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.volume.stereo import StereoNetwork
 from crispdepth.ops.atlas_tsdf import AtlasTsdf, atlas_tsdf, field_mesh, scene_grid
 from crispdepth.ops.resample import shrink
 from crispdepth.tasks.multiview_config import MultiviewConfig
@@ -47,10 +48,18 @@ class Place(NamedTuple):
 
 
 def places(
-    data: Path | None, held_out: Path | None, work: Path, *, consistent: int, every: int
+    data: Path | None,
+    held_out: Path | None,
+    depths: Path,
+    network: MultiviewNetwork | StereoNetwork,
+    *,
+    consistent: int,
+    every: int,
 ) -> Iterator[Place]:
-    """All scenes, one in memory at a time; see the options of `volume.py measure`."""
-    network = load_multiview()
+    """All scenes, one in memory at a time, with the depths that a network finds.
+
+    These are kept in the folder ``depths``. See the options of `volume.py measure`.
+    """
     for group, kind, root, step in (
         ("held-out rooms", "rendered", held_out, 1),
         ("rooms", "rendered", data and data / "rooms", 1),
@@ -60,7 +69,7 @@ def places(
             continue
         frames = open_dataset(kind, root)[::step]
         for posed in posed_scenes(frames):
-            folder = work / f"depths-{consistent}" / group
+            folder = depths / group
             config = MultiviewConfig(quality="preview", consistent=consistent)
             cache_depths([posed], frames, folder, config, network)
             shots = []

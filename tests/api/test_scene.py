@@ -264,8 +264,6 @@ def test_stereo_is_another_depth(ball: Path, volume_weights: Path, tmp_path: Pat
     write_weights(build_volume("volume-small"), "volume-small", weights, {})
     with pytest.raises(ValueError, match="holds the depth of other photos or settings"):
         reconstruct(ball, tmp_path / "out", what=("depth",), config=config)
-    with pytest.raises(ValueError, match=r"--stage stereo"):
-        ReconstructConfig(method="stereo")
 
 
 def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> None:

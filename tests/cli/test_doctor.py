@@ -72,7 +72,9 @@ def test_weights_run_or_are_broken(
     assert state() == "broken"
 
 
-@pytest.mark.parametrize("name", [weights.DEFAULT_MULTIVIEW, weights.DEFAULT_VOLUME])
+@pytest.mark.parametrize(
+    "name", [weights.DEFAULT_MULTIVIEW, weights.DEFAULT_VOLUME, weights.DEFAULT_STEREO]
+)
 def test_weights_for_torch_are_whole_or_broken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:

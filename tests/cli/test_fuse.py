@@ -9,7 +9,9 @@ import pytest
 from crispdepth.api.source_frame import up_of
 from crispdepth.cli.fuse import FuseOptions
 from crispdepth.cli.main import main
+from crispdepth.io.depths import write_depth
 from crispdepth.io.meshes import read_mesh
+from crispdepth.io.pointclouds import write_points
 from crispdepth.io.scenes.export import write_transforms
 from crispdepth.types import DepthMap, View, scene_of_views
 from tests.analytic import around, looking_at, sphere_depth
@@ -61,6 +63,30 @@ def test_a_scene_without_depth_says_what_to_do(
     (scene / "transforms.json").write_text(json.dumps(facts))
     assert main(["fuse", str(scene), "-o", str(tmp_path / "a.ply")]) == 1
     assert "crispdepth reconstruct" in capsys.readouterr().err
+
+
+def test_relative_depth_from_a_folder_is_fused_at_the_scale_of_the_sparse_points(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = json.loads((scene / "transforms.json").read_text())
+    for frame in facts["frames"]:
+        frame.pop("depth_file_path", None)
+    (tmp_path / "rough").mkdir()
+    for number, camera in enumerate(around(12, 4.0)):
+        depth = sphere_depth(camera)
+        inverse = np.divide(3 + number, depth, out=np.zeros_like(depth), where=depth > 0)
+        inverse -= np.float32(0.5)
+        rough = DepthMap(inverse, "inverse_depth", "relative", depth > 0)
+        write_depth(tmp_path / f"rough/{number:02}.exr", rough)
+    ball = np.random.default_rng(0).normal(size=(2000, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    write_points(scene / "points.ply", ball.astype(np.float32), np.zeros((2000, 3), np.uint8))
+    (scene / "transforms.json").write_text(json.dumps({**facts, "ply_file_path": "points.ply"}))
+    out = tmp_path / "ball.ply"
+    words = ["fuse", str(scene), "--depths", str(tmp_path / "rough"), "--resolution", "32"]
+    assert main([*words, "-o", str(out)]) == 0
+    assert "depths: 12/12 photos matched" in capsys.readouterr().err
+    assert np.abs(np.linalg.norm(read_mesh(out).vertices, axis=1) - 1).max() < 0.07
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(

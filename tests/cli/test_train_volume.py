@@ -5,11 +5,19 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from crispdepth.cli.errors import ExitCode
 from crispdepth.cli.main import main
 from crispdepth.data.pack import pack_frames
+from crispdepth.data.posed_scenes import posed_scenes
+from crispdepth.geometry.view_selection import select_sources
+from crispdepth.io.view_depths import read_view_depth
+from crispdepth.models.weights import load_stereo
+from crispdepth.tasks.multiview_network import Sighting
+from crispdepth.tasks.volume_stereo import predict_stereo
 from tests.posed import ball_frames
 
 TINY = (
@@ -63,6 +71,26 @@ def test_depths_are_found_once_and_fused(
     assert config["depths"] == ["balls.depths"]
     assert train(*options, "--synthetic", "0", "--tsdf", "2") == ExitCode.FAILURE
     assert "objective.tsdf (3.0 before, 2.0 now)" in capsys.readouterr().err
+
+
+def test_depths_of_the_stereo_have_its_overlap_mask_as_confidence(
+    pack: str, volume_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    depths = tmp_path / "balls.depths"
+    find = ["train", "depths", pack, "-o", str(depths), "--every", "2", "--consistent", "0"]
+    weights = ("--weights", str(volume_weights))
+    assert main([*find, "--method", "classical", *weights]) == ExitCode.USAGE
+    assert "choose --method multiview or --method stereo" in capsys.readouterr().err
+    assert main([*find, "--method", "stereo", *weights]) == ExitCode.OK
+    network = load_stereo(volume_weights)
+    frames = ball_frames("a", 3)
+    posed = posed_scenes(frames)[0]
+    found = read_view_depth(depths, frames[0].name)
+    assert found.depth.usable.all()
+    order = 0, *select_sources(posed.cameras, 0, *posed.bounds, 6).indices
+    sightings = [Sighting(posed.cameras[i], frames[i].image, None, carves=False) for i in order]
+    overlap = predict_stereo(network, sightings, *posed.bounds, torch.device("cpu")).predicted
+    assert np.abs(found.confidence - overlap.probability).max() < 1 / 255
 
 
 @pytest.mark.parametrize(

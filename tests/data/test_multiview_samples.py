@@ -180,6 +180,32 @@ def test_without_depth_the_range_is_that_of_the_masks(frames: list[RgbdFrame]) -
         assert (unseen.far <= 4 * farthest).all()
 
 
+def test_objects_are_told_apart_and_are_the_same_in_all_views(frames: list[RgbdFrame]) -> None:
+    def parted(frame: RgbdFrame, *, strange: bool) -> RgbdFrame:
+        """The ball, 40, the left of the floor, 7, and in one frame alone another part of it, 9."""
+        assert frame.instances is not None
+        ids = np.where(frame.instances == 1, 40, 0)
+        ids[:, :20][ids[:, :20] == 0] = 7
+        ids[-12:][ids[-12:] == 0] = 9 * strange
+        return replace(frame, instances=ids.astype(np.int32))
+
+    room = [parted(frame, strange=number == 0) for number, frame in enumerate(frames[:6])]
+    config = replace(PLAIN, masked_others=1, zoom=1)
+    both = 0
+    for sample in draw(room, config):
+        assert sample.objects.dtype == np.uint8
+        assert sample.objects.max() <= 2
+        both += {*np.unique(sample.objects)} == {0, 1, 2}
+        inside = sample.alpha[:, 0] > 0.9
+        chosen = np.unique(sample.objects[inside])  # one or both
+        assert chosen.min() > 0
+        assert not np.isin(sample.objects[sample.alpha[:, 0] == 0], chosen).any()
+    assert both > 6
+    for untold in (replace(each, instances=None) for each in room[:1]):
+        for sample in draw([untold, *room[1:]], config, 4, views=6):
+            assert not sample.objects.any()
+
+
 def test_more_views_than_any_scene_has_are_refused(frames: list[RgbdFrame]) -> None:
     with pytest.raises(ValueError, match="No scene has 7 posed views, the most are 6"):
         draw(frames, PLAIN, 1, views=7)

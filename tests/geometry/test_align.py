@@ -5,15 +5,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from crispdepth.geometry.align import (
+    FARTHEST,
     ScaleShift,
     TargetNorm,
     align_to_points,
+    depth_by_points,
     fit_scale_shift,
     fit_scale_shift_robust,
     normalise_target,
     valid_values,
 )
-from tests.analytic import looking_at, plane_depth, rays
+from crispdepth.types import DepthMap, Float32Map
+from tests.analytic import around, looking_at, plane_depth, rays, sphere_depth
 
 SIZE = (12, 17)
 EVERYWHERE = np.ones(SIZE, bool)
@@ -194,3 +197,45 @@ def test_a_relative_map_is_aligned_to_sparse_points() -> None:
     np.testing.assert_allclose(fit, (1 / 3, 0.4 / 3), rtol=1e-3)
     with pytest.raises(ValueError, match="the camera's"):
         align_to_points(relative[1:], camera, points, rng())
+
+
+def sphere_points(count: int = 3000) -> NDArray[np.float64]:
+    """Points all over a sphere of radius 1: a camera sees fewer than half of them."""
+    points = rng().normal(size=(count, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.0, 0.7])
+def test_points_on_the_far_side_of_a_thing_do_not_mislead(shift: float) -> None:
+    for camera in around(4, 3.0, (96, 128)):
+        depth = sphere_depth(camera)
+        relative = np.divide(4, depth, out=np.zeros_like(depth), where=depth > 0) - shift
+        fit = align_to_points(relative, camera, sphere_points(), rng(), inside=depth > 0)
+        np.testing.assert_allclose(fit.apply(relative)[depth > 0], 1 / depth[depth > 0], rtol=0.02)
+
+
+def test_a_relative_map_becomes_depth_in_the_unit_of_the_points() -> None:
+    camera = around(4, 3.0, (96, 128))[0]
+    depth = sphere_depth(camera)
+    relative: Float32Map = np.divide(4, depth, out=np.zeros_like(depth), where=depth > 0)
+    relative -= np.float32(0.3)
+    valid = depth > 0
+    relative[:, :5], valid[:, :5] = -0.5, True  # the sky, and what is nearly sky
+    relative[:, 5:8], valid[:, 5:8] = 4 / (4 * FARTHEST) - 0.3, True
+    given = DepthMap(relative, "inverse_depth", "relative", valid, camera)
+    found = depth_by_points(given, sphere_points(), "m", rng())
+    assert (found.kind, found.unit, found.camera) == ("depth", "m", camera)
+    np.testing.assert_array_equal(found.usable, depth > 0)
+    np.testing.assert_allclose(found.values[depth > 0], depth[depth > 0], rtol=0.02)
+    with pytest.raises(ValueError, match="without a camera"):
+        depth_by_points(DepthMap(relative, "inverse_depth"), sphere_points(), "m", rng())
+
+
+def test_depth_of_another_unit_is_scaled() -> None:
+    camera = around(4, 3.0, (96, 128))[1]
+    depth = sphere_depth(camera)
+    found = depth_by_points(
+        DepthMap(1000 * depth, "depth", "m", camera=camera), sphere_points(), "relative", rng()
+    )
+    np.testing.assert_allclose(found.values[depth > 0], depth[depth > 0], rtol=0.02)

@@ -83,6 +83,17 @@ def test_weights_of_an_older_preset_are_refused(
         weights.load_model(tiny_weights)
 
 
+def test_switches_that_came_after_the_weights_are_at_their_rest(folder: Path) -> None:
+    architecture = json.loads((folder / "config.json").read_text())["architecture"]
+    older = {name: value for name, value in architecture.items() if name != "gated"}
+    assert len(older) == len(architecture) - 1
+    edit(folder, architecture=older)
+    weights.load_model(folder)
+    edit(folder, architecture=older | {"stranger": 1})
+    with pytest.raises(ValueError, match="another version of the preset 'tiny'"):
+        weights.load_model(folder)
+
+
 def test_tensors_of_another_shape_are_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

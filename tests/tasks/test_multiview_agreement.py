@@ -10,6 +10,7 @@ from crispdepth.tasks.multiview_agreement import (
     Neighbour,
     agreeing,
     corrected,
+    largest_about,
     seen_from,
 )
 from crispdepth.types import View
@@ -40,6 +41,14 @@ def correct(view: View, inverse: Tensor, others: list[Neighbour], cost: Tensor) 
     guide = torch.as_tensor(view.image / np.float32(255))
     found = corrected(view.camera, inverse, others, lambda rho: cost + 0 * rho, guide, None, 0.02)
     return found
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5, 8])
+def test_the_largest_of_windows_is_that_of_max_pooling(radius: int) -> None:
+    values = torch.randn(2, 13, 22)
+    values[0, 3:9] = -torch.inf
+    pooled = torch.nn.functional.max_pool2d(values[None], 2 * radius + 1, 1, radius)[0]
+    assert (largest_about(values, radius) == pooled).all()
 
 
 def test_true_depths_agree_wherever_another_view_sees_the_same(views: list[View]) -> None:
@@ -93,6 +102,15 @@ def test_what_looks_right_stays_whatever_others_say(views: list[View]) -> None:
 
     found = corrected(view.camera, inverse, others, cost, guide, None, 0.02)
     assert ((found / inverse - 1).abs() < 0.01).float().mean() > 0.9  # all but along edges
+
+
+def test_of_depths_that_as_many_show_the_nearest_is_taken(views: list[View]) -> None:
+    view, own = views[0], truth(views[0])
+    assert view.camera is not None
+    others = [neighbour(view, factor * own) for factor in (1.2, 1.6, 1.1, 1.4, 1.3)]
+    guide = torch.as_tensor(view.image / np.float32(255))
+    found = corrected(view.camera, own, others, lambda rho: (rho == own).float(), guide, None, 0.02)
+    assert ((found / own - 1.6).abs() < 1e-3).float().mean() > 0.9
 
 
 def test_depths_that_agree_are_averaged(views: list[View]) -> None:

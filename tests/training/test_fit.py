@@ -96,6 +96,23 @@ def test_training_lowers_the_held_out_error(tmp_path: Path) -> None:
     assert last["held_out"]["error"] < 0.3 * first["held_out"]["error"]
 
 
+@pytest.mark.parametrize(
+    ("layer", "memory_format"),
+    [(nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d)],
+)
+def test_convolutions_learn_in_the_format_that_is_fastest(
+    tmp_path: Path, layer: type[nn.Conv2d | nn.Conv3d], memory_format: torch.memory_format
+) -> None:
+    sides = (1,) * (2 if layer is nn.Conv2d else 3)
+    torch.manual_seed(0)
+    filters = layer(3, 1, 3, padding=1)
+    made = nn.Sequential(nn.Unflatten(1, (3, *sides)), filters, nn.Flatten())
+    seen: list[Progress] = []
+    fit(made, Regression(), QUICK, tmp_path, settings={"model": "filters"}, report=seen.append)
+    assert filters.weight.is_contiguous(memory_format=memory_format)
+    assert seen[-1].held_out["error"] < seen[0].held_out["error"]
+
+
 @pytest.mark.parametrize("steps", [1, 4, 7])
 def test_stopped_and_resumed_it_ends_as_if_it_had_run_through(tmp_path: Path, steps: int) -> None:
     run(tmp_path / "through")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.multiview_samples import MultiviewSampler
-from crispdepth.models.multiview.config import MultiviewNetworkConfig
+from crispdepth.models.multiview.config import MaskUse, MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
 from crispdepth.ops.splat import Splats
 from crispdepth.training.config import (
@@ -212,6 +212,84 @@ def test_gaussians_lose_what_they_show_wrongly(frames: list[RgbdFrame]) -> None:
     torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
     with pytest.raises(ValueError, match="--rendering 2: the network of the preset tiny makes no"):
         recipe.losses(Ball(batch, ()), batch)
+
+
+def recipe_of(
+    frames: list[RgbdFrame], objective: MultiviewObjective, network: MultiviewNetworkConfig
+) -> MultiviewRecipe:
+    training = MultiviewTraining("tiny", network, EASY, (STAGE,), objective, QUICK)
+    return MultiviewRecipe(MultiviewSampler(frames, EASY), training, [])
+
+
+def test_pairs_are_judged_where_the_network_asks_how_sure_they_are(
+    frames: list[RgbdFrame],
+) -> None:
+    batch = batch_of(frames, 2)
+    network = MultiviewNetwork(replace(NETWORK, uncertainty=True))
+    losses = recipe_of(frames, replace(OBJECTIVE, pairs=2), network.config).losses(network, batch)
+    once = recipe_of(frames, replace(OBJECTIVE, pairs=1), network.config).losses(network, batch)
+    for name in ("pairs_1", "pairs_2"):
+        torch.testing.assert_close(losses[name], 2 * once[name])
+    parts = [value for name, value in losses.items() if name != "loss"]
+    torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    for level in (network.correlate_quarter, network.correlate_half):
+        assert level.trust.uncertainty is not None
+        gradient = level.trust.uncertainty.last.weight.grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+    with pytest.raises(ValueError, match=r"--pairs 2: .* --network uncertainty=true"):
+        recipe_of(frames, replace(OBJECTIVE, pairs=2), NETWORK).losses(
+            MultiviewNetwork(NETWORK), batch
+        )
+
+
+def test_depth_of_another_scale_is_enough_for_the_loss_up_to_scale_and_shift(
+    frames: list[RgbdFrame],
+) -> None:
+    batch = batch_of(frames)
+    truth = oracle(batch)
+    shape = replace(OBJECTIVE, depth=0, gradient=0, planes=0, scale_shift=1)
+    # inverse depth that is scaled and shifted, within the range of each view
+    middle = 1 / batch.far[..., None, None]
+    other = truth._replace(inverse_depth=0.3 * truth.inverse_depth + 0.2 * middle)
+    assert depth_losses(truth, batch, shape)["loss"] < 1e-5
+    assert depth_losses(other, batch, shape)["loss"] < 1e-5
+    assert depth_losses(other, batch, OBJECTIVE)["depth"] > 0.01
+    wrong = truth._replace(inverse_depth=truth.inverse_depth.flip(-1))
+    losses = depth_losses(wrong, batch, shape)
+    assert losses["loss"] > 0.01
+    twice = depth_losses(wrong, batch, replace(shape, scale_shift=2))
+    torch.testing.assert_close(twice["scale_shift"], 2 * losses["scale_shift"])
+
+
+def test_dead_rows_of_epipolar_attention_are_logged_and_are_no_loss(
+    frames: list[RgbdFrame],
+) -> None:
+    batch = batch_of(frames, 2)
+    config = replace(NETWORK, masks=MaskUse(attention="epipolar"))
+    losses = recipe_of(frames, OBJECTIVE, config).losses(MultiviewNetwork(config), batch)
+    assert 0 <= losses["dead_rows"] <= 1
+    parts = [value for name, value in losses.items() if name not in ("loss", "dead_rows")]
+    torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
+
+
+def test_gaussians_learn_whose_they_are(frames: list[RgbdFrame]) -> None:
+    batch = batch_of(frames, 2)
+    config = replace(NETWORK, gaussians=True)
+    torch.manual_seed(0)
+    network = MultiviewNetwork(config)
+    objective = replace(OBJECTIVE, objects=0.5, rendered_views=1)
+    losses = recipe_of(frames, objective, config).losses(network, batch)
+    assert losses["render_objects"] > 0
+    assert losses["render_colour"] == losses["render_alpha"] == 0
+    (gradient,) = torch.autograd.grad(losses["render_objects"], [network.residual.leave.weight])
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+    with pytest.raises(
+        ValueError, match=r"--objects 0\.5: the network of the preset tiny makes no"
+    ):
+        recipe_of(frames, objective, NETWORK).losses(MultiviewNetwork(NETWORK), batch)
 
 
 class Witness(nn.Module):

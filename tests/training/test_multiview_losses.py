@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from crispdepth.models.multiview.view_weights import PairDepth
 from crispdepth.training.multiview_losses import (
     alpha_loss,
     coarse_truth,
     colour_loss,
     gradient_matching,
     inverse_depth_loss,
+    object_loss,
     outline,
+    pair_loss,
     plane_loss,
+    scale_shift_loss,
 )
 
 SHAPE = (2, 3, 16, 24)
@@ -196,3 +200,109 @@ def test_derivatives_are_right() -> None:
         ),
         prediction,
     )
+
+
+# Depth of pairs (spec 2.3)
+
+
+def said(error: float, s: Tensor) -> PairDepth:
+    """A source whose inverse depth is ``error`` steps of 0.05 beyond 0.3."""
+    ones = torch.ones(1, 1, 1)
+    return PairDepth(ones * (0.3 + error * 0.05), 0.05 * ones, s)
+
+
+@pytest.mark.parametrize("error", [0.2, 1.0, 7.0])
+def test_the_loss_of_a_pair_is_least_at_the_logarithm_of_its_error(error: float) -> None:
+    s = torch.full((1, 1, 1), math.log(error)).requires_grad_()
+    truth, ones = torch.full((1, 1, 1), 0.3), torch.ones(1, 1, 1)
+    loss = pair_loss(said(error, s), truth, ones)
+    assert loss.item() == pytest.approx(1 + math.log(error), abs=1e-4)
+    (slope,) = torch.autograd.grad(loss, s)
+    assert slope.abs().item() < 1e-4
+    for beside in (-0.1, 0.1):
+        assert pair_loss(said(error, s.detach() + beside), truth, ones) > loss
+
+
+def test_pixels_of_a_pair_without_truth_do_not_count_and_none_is_zero() -> None:
+    s = torch.zeros(1, 1, 2, requires_grad=True)
+    pair = PairDepth(torch.tensor([[[0.1, math.inf]]]), torch.ones(1, 1, 1), s)
+    weight = torch.tensor([[[1.0, 0]]])
+    assert pair_loss(pair, torch.zeros(1, 1, 2), weight).item() == pytest.approx(0.1)
+    nothing = pair_loss(pair, torch.zeros(1, 1, 2), 0 * weight)
+    assert nothing == 0
+    (gradient,) = torch.autograd.grad(nothing, s)
+    assert (gradient == 0).all()
+
+
+# Depth up to scale and shift (spec 2.18)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.02, 0.4), (7.0, -0.3)])
+def test_scale_and_shift_of_each_view_are_free(scale: float, shift: float) -> None:
+    own = scale * torch.rand(2, 3, 1, 1, generator=torch.Generator().manual_seed(3)) + scale
+    ones = torch.ones(SHAPE)
+    assert scale_shift_loss(own * depths() + shift, depths(), ones, SPAN) < 1e-4
+    assert scale_shift_loss(own * depths(1) + shift, depths(), ones, SPAN) > 0.1
+
+
+def test_what_was_not_measured_is_no_part_of_the_fit() -> None:
+    weight = torch.zeros(SHAPE)
+    weight[..., 2:12, 3:20] = torch.rand(10, 17, generator=torch.Generator().manual_seed(1))
+    off = depths(1)
+    loss = scale_shift_loss(off, depths(), weight, SPAN)
+    spoiled, truth = off.clone(), depths()
+    spoiled[weight == 0], truth[weight == 0] = 99, math.inf
+    torch.testing.assert_close(scale_shift_loss(spoiled, truth, weight, SPAN), loss)
+    pad = (0, 8, 8, 0)
+    off, true, weight = (torch.nn.functional.pad(x, pad) for x in (off, depths(), weight))
+    torch.testing.assert_close(scale_shift_loss(off, true, weight, SPAN), loss)
+
+
+def test_a_fit_that_is_least_squares_has_the_loss_of_its_residual() -> None:
+    """Against the normal equations, solved for one view."""
+    p, t = depths(1)[:1, :1].double(), depths()[:1, :1].double()
+    w = torch.rand(p.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    p = 0.6 * t + 0.4 * p  # so that the scale is above 0
+    design = torch.stack((p.flatten(), torch.ones(p.numel(), dtype=torch.float64)), dim=1)
+    root = w.flatten().sqrt()[:, None]
+    fit = torch.linalg.lstsq(root * design, root * t.flatten()[:, None]).solution
+    residual = (design @ fit - t.flatten()[:, None])[:, 0] / SPAN[0, 0].double()
+    data = (w.flatten() * residual.square()).sum() / w.sum() / 2
+    zero = gradient_matching(residual.view(p.shape), 0 * p, w, torch.ones(1, 1).double())
+    found = scale_shift_loss(p, t, w, SPAN[:1, :1].double())
+    torch.testing.assert_close(found, data + 0.5 * zero, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["constant", "against", "unmeasured"])
+def test_bad_fits_are_finite_and_learn_which_way_is_near(kind: str) -> None:
+    truth = depths()
+    prediction = {
+        "constant": torch.full(SHAPE, 0.7),
+        "against": 2 - depths(),
+        "unmeasured": depths(1),
+    }[kind].requires_grad_()
+    weight = torch.full(SHAPE, float(kind != "unmeasured"))
+    loss = scale_shift_loss(prediction, truth, weight, SPAN)
+    (gradient,) = torch.autograd.grad(loss, prediction)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+    if kind == "unmeasured":
+        assert loss == 0
+    else:  # descending makes what is near nearer
+        along = (gradient * (truth - truth.mean())).sum()
+        assert along < 0
+
+
+# Opacities of objects (spec 2.12)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1.0])
+def test_an_object_that_is_wholly_wrong_keeps_its_gradient(wrong: float) -> None:
+    opacities = torch.full((1, 1, 1), wrong, requires_grad=True)
+    loss = object_loss(opacities, torch.full((1, 1, 1), 1 - wrong))
+    (gradient,) = torch.autograd.grad(loss, opacities)
+    assert gradient.isfinite().all()
+    assert gradient.item() * (2 * wrong - 1) > 100
+    right = torch.full((1, 1, 1), wrong)
+    assert object_loss(right, right) < 1e-3
+    assert object_loss(opacities, 1 - right, ignore=torch.ones(1, 1)) == 0

@@ -49,6 +49,7 @@ def batch_of(kind: Kind, splats: Splats) -> MultiviewBatch:
         depth=torch.zeros(1, 2, *SIZE),
         alpha=alpha[None, :, None],
         kind=torch.tensor([KINDS.index(kind)]),
+        objects=torch.zeros(1, 2, *SIZE, dtype=torch.uint8),
     )
 
 
@@ -105,3 +106,44 @@ def test_a_room_is_full() -> None:
     losses = rendering_losses([with_floater(splats, opacity)], batch, BACKGROUND)
     (gradient,) = torch.autograd.grad(losses["render_alpha"], opacity)
     assert gradient < 0  # there should be something everywhere
+
+
+def discs(front: int) -> tuple[Splats, Tensor]:
+    """Two discs on the axis of the first camera, of objects 1 and 2, one before the other.
+
+    And the opacity of the first, with a gradient.
+    """
+    world = torch.tensor(np.linalg.inv(CAMERAS[0].cam_from_world), dtype=torch.float32)
+    places = torch.tensor([[0.0, 0, 3], [0, 0, 5]])
+    means = places[[front - 1, 2 - front]] @ world[:3, :3].T + world[:3, 3]
+    opacity = torch.tensor([0.9], requires_grad=True)
+    sizes = torch.tensor([0.3, 0.6])[[front - 1, 2 - front], None].expand(2, 3)
+    opacities = torch.cat((opacity, torch.tensor([0.9])))
+    splats = Splats(means, sizes, STRAIGHT.expand(2, 4), opacities, torch.zeros(2, 1, 3))
+    return splats, opacity
+
+
+def test_an_object_that_hides_another_costs_and_fades() -> None:
+    batch = batch_of("object", blobs())._replace(alpha=torch.zeros(1, 2, 1, *SIZE))
+    # The first camera has them one behind the other; it is that of the view that is rendered.
+    batch = batch._replace(K=batch.K.flip(1), cam_from_world=batch.cam_from_world.flip(1))
+    batch.objects[0, 0, 0, :2] = torch.tensor([1, 2])  # whose the Gaussians are
+    batch.objects[0, 1, 20:28, 28:36] = 2  # what the last view sees in the middle
+    batch.alpha[..., 20:28, 28:36] = 1
+
+    def lost(front: int) -> tuple[Tensor, Tensor]:
+        splats, opacity = discs(front)
+        losses = rendering_losses([splats], batch, BACKGROUND, 1, objects=True)
+        (gradient,) = torch.autograd.grad(losses["render_objects"], opacity)
+        return losses["render_objects"], gradient
+
+    (hidden, fades), (right, _) = lost(1), lost(2)
+    assert hidden > 2 * right
+    assert fades > 0
+
+
+def test_without_objects_told_apart_their_loss_is_zero() -> None:
+    batch = batch_of("scene", blobs())
+    losses = rendering_losses([blobs()], batch, BACKGROUND, objects=True)
+    assert losses["render_objects"] == 0
+    assert "render_objects" not in rendering_losses([blobs()], batch, BACKGROUND)

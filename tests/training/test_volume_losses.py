@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from crispdepth.training.volume_losses import masked_depth_loss, overlap_loss, overlap_truth
@@ -91,6 +92,24 @@ def test_overlap_loss_is_the_mean_difference() -> None:
     torch.autograd.backward(loss)
     assert overlap.grad is not None
     assert overlap.grad[0] > 0 > overlap.grad[2]
+
+
+def test_cross_entropy_still_teaches_a_mask_that_is_sure_and_wrong() -> None:
+    logits = torch.tensor([-12.0, 0.3, 12.0], requires_grad=True)
+    truth = torch.tensor([True, True, False])
+    overlap = logits.sigmoid()
+    entropy = overlap_loss(overlap, truth, "entropy")
+    expected = F.binary_cross_entropy_with_logits(logits, truth.float())
+    torch.testing.assert_close(entropy, expected, rtol=1e-3, atol=0)
+    (found,) = torch.autograd.grad(entropy, logits, retain_graph=True)
+    (twin,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    torch.testing.assert_close(found, twin, rtol=0.02, atol=0)
+    (absolute,) = torch.autograd.grad(overlap_loss(overlap, truth), logits)
+    assert absolute[[0, 2]].abs().max() < 1e-4 < found[[0, 2]].abs().min()
+    gone = torch.tensor([1.0, 0.0], requires_grad=True)
+    torch.autograd.backward(overlap_loss(gone, torch.tensor([False, True]), "entropy"))
+    assert gone.grad is not None
+    assert gone.grad.isfinite().all()
 
 
 def test_depth_loss_is_smooth_l1_of_the_pixels_in_the_mask_alone() -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from crispdepth.models.weights import (
     DEFAULT_MULTIVIEW,
+    DEFAULT_STEREO,
     DEFAULT_VOLUME,
     load_multiview,
     load_stereo,
     load_volume,
     read_config,
 )
-from crispdepth.tasks.reconstruct_config import NO_STEREO_WEIGHTS, Method
+from crispdepth.tasks.reconstruct_config import Method
 from crispdepth.types import Camera
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def load_depth_network(method: Method, weights: str | None) -> "Loaded[DepthNetw
         name = weights or DEFAULT_MULTIVIEW
         return Loaded(load_multiview(name), read_config(name)["sha256"])
     if method == "stereo":
-        if weights is None:
-            raise ValueError(NO_STEREO_WEIGHTS)
-        return Loaded(load_stereo(weights), read_config(weights)["sha256"])
+        name = weights or DEFAULT_STEREO
+        return Loaded(load_stereo(name), read_config(name)["sha256"])
     return None
 
 

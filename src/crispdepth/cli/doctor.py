@@ -19,6 +19,7 @@ from crispdepth.models.engines import EngineName
 from crispdepth.models.weights import (
     DEFAULT,
     DEFAULT_MULTIVIEW,
+    DEFAULT_STEREO,
     DEFAULT_VOLUME,
     require_whole,
 )
@@ -90,7 +91,7 @@ def _examine() -> Iterator[Finding]:
         for name, check in CHECKS.items():
             yield _try(name, partial(check, Path(folder)))
         yield _try(f"weights {DEFAULT}", partial(_refine, "learned", Path(folder)))
-    for name in (DEFAULT_MULTIVIEW, DEFAULT_VOLUME):
+    for name in (DEFAULT_MULTIVIEW, DEFAULT_VOLUME, DEFAULT_STEREO):
         yield _try(f"weights {name}", partial(_whole, name))
     here = _try("this folder", _write_here)
     yield _optional(here, "cannot be written; name another with -o", state="warning")

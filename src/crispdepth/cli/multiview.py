@@ -13,7 +13,6 @@ from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.multiview_config import MultiviewConfig
-from crispdepth.tasks.reconstruct_config import NO_STEREO_WEIGHTS
 
 SETTINGS = "multiview.json"
 """Where a folder of depths says how they were made."""
@@ -35,8 +34,7 @@ class MultiviewOptions(SceneOptions):
     # fusion.
     method: Literal["classical", "multiview", "stereo"] = "classical"
 
-    # Weights of the network: a folder of exported ones. Without it, the shipped ones of the
-    # multi-view network; of stereo none are shipped yet.
+    # Weights of the network: a folder of exported ones. Without it, the shipped ones.
     weights: str | None = None
 
     config: OmitArgPrefixes[MultiviewConfig] = field(default_factory=MultiviewConfig)
@@ -52,7 +50,7 @@ def run(options: MultiviewOptions) -> int:
     """Run ``crispdepth multiview`` and return its exit code.
 
     Raises:
-        UsageError: weights without the method that they are for, or a method without its weights.
+        UsageError: weights without the method that they are for.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
     """
@@ -61,8 +59,6 @@ def run(options: MultiviewOptions) -> int:
             "--weights are of a network: add --method multiview or --method stereo, or leave them "
             "out."
         )
-    if options.weights is None and options.method == "stereo":
-        raise UsageError(NO_STEREO_WEIGHTS)
     try:
         import torch
 

@@ -134,6 +134,7 @@ def _open_by_sfm(options: SceneConvertOptions, work: Path, terminal: Terminal) -
         cameras.model,
         format="colmap",
         photos=cameras.photos,
+        depths=options.depths,
         masks=options.masks,
         mask_role=options.mask_role,
         invert_masks=options.invert_masks,

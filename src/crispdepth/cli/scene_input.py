@@ -35,6 +35,10 @@ class SceneOptions:
     # The folder to take the photos from, instead of the scene's own.
     photos: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
 
+    # A folder with a depth file for each photo, instead of the scene's own depth. Relative inverse
+    # depth, as monocular networks give it, is aligned to the sparse points of the scene.
+    depths: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+
     # A folder of masks, one mask for all photos, or none. Without it, those that the scene names,
     # else those found in or beside the photos, else their alpha channels.
     masks: Annotated[str | None, arg(metavar="DIR|FILE|none", help_behavior_hint="")] = None
@@ -69,6 +73,7 @@ def open_input(options: SceneOptions) -> "OpenScene":
         options.scene,
         format=options.format,
         photos=options.photos,
+        depths=options.depths,
         masks=options.masks,
         mask_role=options.mask_role,
         invert_masks=options.invert_masks,

@@ -26,8 +26,12 @@ class TrainDepthsOptions:
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
     """Folder of the depths, one for each method."""
 
-    method: Literal["multiview", "classical"] = "multiview"
-    """The multi-view network, or untrained matching."""
+    method: Literal["multiview", "classical", "stereo"] = "multiview"
+    """The multi-view network, untrained matching, or the stereo of volumetric fusion: with
+    --consistent 0 as the paper fuses it, with its overlap masks as confidence."""
+
+    weights: str | None = None
+    """Weights of the network: a folder of exported ones. Without it, the shipped ones."""
 
     data_format: Format = "rendered"
     """Format of folders that are no packs."""
@@ -47,7 +51,8 @@ def run(options: TrainDepthsOptions) -> int:
     """Run ``crispdepth train depths``.
 
     Raises:
-        UsageError: an option is out of range, or datasets have scenes of the same name.
+        UsageError: an option is out of range, weights are given for matching that has none, or
+            datasets have scenes of the same name.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the data cannot be used, or a file not be written.
     """
@@ -56,14 +61,21 @@ def run(options: TrainDepthsOptions) -> int:
 
     if options.every < 1:
         raise UsageError(f"--every must be 1 or more, got {options.every}.")
+    if options.weights is not None and options.method == "classical":
+        raise UsageError(
+            "--weights are of a network: choose --method multiview or --method stereo, or leave "
+            "them out."
+        )
     try:
-        from crispdepth.models.weights import load_multiview
         from crispdepth.training.rough_depths import cache_depths
     except ModuleNotFoundError as error:
         raise ImportError(
             f'Training needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
-    network = load_multiview() if options.method == "multiview" else None
+    from crispdepth.api.networks import load_depth_network
+
+    loaded = load_depth_network(options.method, options.weights)
+    network = None if loaded is None else loaded.network
     terminal = Terminal(quiet=False, json=False, bar=not options.no_progress)
     owners: dict[str, Path] = {}
     opened = []

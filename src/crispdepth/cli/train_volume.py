@@ -32,7 +32,8 @@ class TrainVolumeOptions:
     """The run: config.json, best.safetensors, last.safetensors, log.jsonl, tensorboard."""
 
     preset: str = "volume-small"
-    """The network: volume-small, or volume (the paper's)."""
+    """The network: volume-small, volume-stereo-small (for --stage stereo), or volume (the
+    paper's)."""
 
     network: Annotated[
         tuple[str, ...], arg(metavar="NAME=VALUE [NAME=VALUE ...]", help_behavior_hint="")

@@ -27,9 +27,10 @@ from crispdepth.data.posed_scenes import (
 )
 from crispdepth.data.samples import JPEG, SOFTNESS, compressed, recoloured, softened
 from crispdepth.data.strokes import Rng
+from crispdepth.ops.masks import count_labels
 from crispdepth.types import BoolMap, Camera, Float32Map, Size
 
-Plane = TypeVar("Plane", NDArray[np.uint8], NDArray[np.float32])
+Plane = TypeVar("Plane", NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32])
 
 Kind = Literal["scene", "object", "rgba"]
 KINDS: tuple[Kind, ...] = ("scene", "object", "rgba")
@@ -51,6 +52,9 @@ FLAT = 0.01
 MARGIN, CLOSEST = (1.1, 1.8), 0.4
 """Sides of a close crop in those of the object, and the least share of the frame it is."""
 
+MOST_OBJECTS = 7
+"""Objects of a sample that are told apart, the largest ones."""
+
 SEVERAL = 0.3
 """How often the mask is of several instances, where a frame shows some."""
 
@@ -67,6 +71,7 @@ class MultiviewSample(NamedTuple):
     depth: NDArray[np.float32]  # (V, H, W) true z-depth; 0 = not measured or out of range
     alpha: NDArray[np.float32]  # (V, 1, H, W) the true mask; ones where the sample has none
     kind: NDArray[np.int64]  # (), number of the kind in `KINDS`
+    objects: NDArray[np.uint8]  # (V, H, W) up to `MOST_OBJECTS`, from 1; 0: any other, or not known
 
 
 class _Place(NamedTuple):
@@ -85,6 +90,7 @@ class _View(NamedTuple):
     camera: Camera
     alpha: Float32Map | None = None  # (h, w), the true mask
     inside: BoolMap | None = None  # (h, w), pixels whose depth is the object's
+    instances: NDArray[np.int32] | None = None  # (h, w), see `RgbdFrame`
 
 
 class MultiviewSampler:
@@ -172,7 +178,7 @@ class MultiviewSampler:
         for number, frame in enumerate(frames):
             camera = frame.depth.camera
             assert camera is not None  # `posed_scenes` has left out others
-            view = _View(frame.image, frame.depth.values, camera)
+            view = _View(frame.image, frame.depth.values, camera, instances=frame.instances)
             box = None
             if objects is not None:
                 mask, inside = objects[number]
@@ -271,7 +277,10 @@ def _cut(view: _View, place: _Place, size: Size) -> _View:
     inside = view.inside
     if inside is not None:
         inside = resized(inside.view(np.uint8), cv2.INTER_NEAREST_EXACT).astype(bool)
-    return _View(resized(view.image, soft), depth, camera, alpha, inside)
+    instances = view.instances
+    if instances is not None:
+        instances = resized(instances, cv2.INTER_NEAREST_EXACT)
+    return _View(resized(view.image, soft), depth, camera, alpha, inside, instances)
 
 
 def _bounds(shown: Sequence[_View], known: Bounds, only_object: bool, rng: Rng) -> list[Bounds]:
@@ -336,6 +345,7 @@ def _mirrored(view: _View) -> _View:
         camera,
         None if view.alpha is None else view.alpha[:, ::-1],
         None if view.inside is None else view.inside[:, ::-1],
+        None if view.instances is None else view.instances[:, ::-1],
     )
 
 
@@ -358,4 +368,23 @@ def _sample(
         depth=np.where(in_range, depth, np.float32(0)),
         alpha=np.stack(alphas).astype(np.float32)[:, None],
         kind=np.asarray(kind),
+        objects=_told_apart([view.instances for view in shown], depth.shape),
     )
+
+
+def _told_apart(
+    instances: Sequence[NDArray[np.int32] | None], shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """The largest instances that more than half of the views show, numbered from 1; (V, H, W)."""
+    maps = [each for each in instances if each is not None]
+    objects = np.zeros(shape, np.uint8)
+    if len(maps) < len(instances):
+        return objects
+    counted = [count_labels(each) for each in maps]
+    ids, place = np.unique(np.concatenate([found for found, _ in counted]), return_inverse=True)
+    pixels = np.bincount(place, np.concatenate([count for _, count in counted]), len(ids))
+    shared = 2 * np.bincount(place, minlength=len(ids)) > len(maps)
+    largest = ids[shared][np.argsort(-pixels[shared], kind="stable")][:MOST_OBJECTS]
+    for number, each in enumerate(largest, start=1):
+        objects[np.stack(maps) == each] = number
+    return objects

@@ -5,8 +5,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.geometry.depth import inverse_depth
 from crispdepth.geometry.warp import in_camera, sees
-from crispdepth.types import BoolMap, Camera
+from crispdepth.types import BoolMap, Camera, DepthMap, Unit
 
 TargetNorm = Literal["max", "minmax", "none"]
 
@@ -15,6 +16,13 @@ PAIRS, JUDGES = 300, 2000
 
 INLYING = 2.5
 """Robust standard deviations within which a point belongs to the fit."""
+
+
+CELLS = 32
+"""Cells along the longer side of a view; of the sparse points in one the nearest counts."""
+
+FARTHEST = 50.0
+"""Depth in that of half of the pixels beyond which aligned depth is sky."""
 
 
 class ScaleShift(NamedTuple):
@@ -165,8 +173,9 @@ def align_to_points(
 ) -> ScaleShift:
     """Scale and shift that take a relative inverse depth to that of sparse points.
 
-    Points that something hides, or that were triangulated wrongly, do not matter as long as they
-    are the fewer (`fit_scale_shift_robust`).
+    Of points close to each other in the picture only the nearest counts, for others may be hidden.
+    What is hidden all the same, or was triangulated wrongly, does not matter as long as it is the
+    lesser part (`fit_scale_shift_robust`).
 
     Args:
         inverse_depth: (h, w), relative, as MiDaS and its kind see it.
@@ -191,7 +200,39 @@ def align_to_points(
     if inside is not None:
         counts = inside[row, column]
         seen, row, column = seen[counts], row[counts], column[counts]
-    return fit_scale_shift_robust(inverse_depth[row, column], 1 / seen[:, 2], rng)
+    side = -(-max(camera.size) // CELLS)
+    order = np.argsort(seen[:, 2], kind="stable")
+    cell = row // side * camera.size[1] + column // side
+    nearest = order[np.unique(cell[order], return_index=True)[1]]
+    return fit_scale_shift_robust(
+        inverse_depth[row[nearest], column[nearest]], 1 / seen[nearest, 2], rng
+    )
+
+
+def depth_by_points(
+    depth: DepthMap, points: NDArray[np.floating[Any]], unit: Unit, rng: np.random.Generator
+) -> DepthMap:
+    """Depth in the unit of sparse points, of a map that is known up to scale and shift (2.22).
+
+    What would be behind the camera, or deeper than `FARTHEST` times the median, is invalid.
+
+    Args:
+        depth: of any kind, with its camera.
+        points: (n, 3), world.
+        unit: theirs.
+        rng: see `fit_scale_shift_robust`.
+
+    Raises:
+        ValueError: the map has no camera, or see `align_to_points`.
+    """
+    if depth.camera is None:
+        raise ValueError("A map without a camera cannot be aligned to points.")
+    inverse = inverse_depth(depth)
+    fit = align_to_points(inverse, depth.camera, points, rng, inside=depth.usable)
+    aligned = fit.apply(inverse)
+    known = depth.usable & (aligned > max(0.0, np.median(aligned[depth.usable])) / FARTHEST)
+    values = np.divide(1, aligned, out=np.zeros_like(aligned), where=known)
+    return DepthMap(values.astype(np.float32), "depth", unit, known, depth.camera)
 
 
 def _positive(fit: ScaleShift) -> ScaleShift:

@@ -38,6 +38,9 @@ DEFAULT_MULTIVIEW = "multiview-small"
 DEFAULT_VOLUME = "volume-small"
 """The shipped weights that learned fusion uses; their stereo was not trained."""
 
+DEFAULT_STEREO = "volume-stereo-small"
+"""The shipped weights that the stereo of learned fusion uses; their fusion was not trained."""
+
 VolumePart = Literal["stereo", "fusion"]
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
@@ -150,7 +153,7 @@ def load_volume(
     return network
 
 
-def load_stereo(name_or_path: str | Path) -> "StereoNetwork":
+def load_stereo(name_or_path: str | Path = DEFAULT_STEREO) -> "StereoNetwork":
     """The stereo of the network of volumetric fusion with its weights; see `load_volume`."""
     return load_volume(name_or_path, part="stereo").stereo
 
@@ -175,7 +178,7 @@ def _load(
     model = build(preset)
     # JSON has no tuples: both sides go through it.
     architecture = json.loads(json.dumps(asdict(presets[preset])))
-    if config["architecture"] != architecture:
+    if not agrees(config["architecture"], architecture):
         raise ValueError(
             f"The weights in {folder} are for another version of the preset {preset!r}: "
             f"{config['architecture']} instead of {architecture}. Take weights that were exported "
@@ -190,6 +193,13 @@ def _load(
             f"{preset!r}: {' '.join(str(error).split())} Export them again."
         ) from error
     return model.eval()
+
+
+def agrees(recorded: Any, now: Any) -> bool:
+    """Whether all that was recorded of a config is so now; what came later is at its rest."""
+    if isinstance(recorded, dict) and isinstance(now, dict):
+        return all(name in now and agrees(value, now[name]) for name, value in recorded.items())
+    return bool(recorded == now)
 
 
 def _needs(error: ImportError) -> ImportError:

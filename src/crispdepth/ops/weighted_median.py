@@ -1,9 +1,10 @@
 """Medians of windows in which pixels count by how much they look like the middle one."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-_PART = 1 << 15  # pixels at once: what is sorted stays in the cache
+_PART = 1 << 12  # pixels at once: what is sorted stays in the cache
 
 
 def joint_weighted_median(
@@ -35,23 +36,31 @@ def joint_weighted_median(
     Returns:
         (h, w).
     """
-    height, width = values.shape
     shifts = torch.arange(-radius, radius + 1, step, device=values.device)
     dy, dx = (part.flatten() for part in torch.meshgrid(shifts, shifts, indexing="ij"))
-    near = torch.exp(-(dx**2 + dy**2) / radius**2)
-    found = values.clone()
-    for pixels in torch.split(where.nonzero(), _PART):
-        y, x = pixels[:, :1] + dy, pixels[:, 1:] + dx
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        own = guide[pixels[:, 0], pixels[:, 1]]
-        apart = (guide.flatten(0, 1)[at] - own[:, None]).square().sum(dim=-1)
-        counts = near * weight.flatten()[at] * torch.exp(-apart / (2 * similar**2)) * inside
-        ordered, order = values.flatten()[at].sort(dim=1)
-        below = counts.gather(1, order).cumsum(dim=1)
+    near = -(dx**2 + dy**2) / radius**2
+
+    def framed(layer: Tensor) -> Tensor:  # windows never leave it; the frame weighs nothing
+        return F.pad(layer, (radius,) * 4).flatten()
+
+    value, closeness = framed(values), framed(weight).log_()
+    colours = [framed(colour / (2**0.5 * similar)) for colour in guide.unbind(-1)]
+    wide = values.shape[1] + 2 * radius
+    y, x = where.nonzero(as_tuple=True)
+    medians = []
+    for middle in torch.split((y + radius) * wide + x + radius, _PART):
+        at = (middle[:, None] + dy * wide + dx).flatten()
+        counts = closeness[at].view(-1, len(dx)).add_(near)
+        for colour in colours:
+            apart = colour[at].view_as(counts).sub_(colour[middle, None])
+            counts.sub_(apart.square_())
+        ordered, order = value[at].view_as(counts).sort(dim=1)
+        below = counts.exp_().gather(1, order).cumsum_(dim=1)
         half = below[:, -1:] / 2
-        middle = (below < half).sum(dim=1, keepdim=True).clamp_max(len(dx) - 1)
-        kept = values[pixels[:, 0], pixels[:, 1]]
-        median = torch.where(half > 0, ordered.gather(1, middle), kept[:, None])
-        found[pixels[:, 0], pixels[:, 1]] = median[:, 0]
+        first = (below < half).sum(dim=1, keepdim=True).clamp_max_(len(dx) - 1)
+        median = torch.where(half > 0, ordered.gather(1, first), value[middle, None])
+        medians.append(median[:, 0])
+    found = values.clone()
+    if medians:
+        found[y, x] = torch.cat(medians)
     return found

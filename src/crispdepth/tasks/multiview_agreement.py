@@ -22,7 +22,7 @@ from crispdepth.types import Camera, Float32Map
 REPROJECTION = 2.0
 """Pixels from which another view does not agree."""
 
-_TRIED = 2  # depths of other views that are tried: those which the most others agree with
+_TRIED = 2  # depths of other views that are tried: those with the most votes
 _ENOUGH = 3  # views that agree; more make a depth no better
 _WORTH = 0.3  # what their agreement is worth, in correlation
 _SAME = 0.01  # relative difference up to which depths are averaged
@@ -111,14 +111,16 @@ def corrected(
     seen = torch.stack([seen_from(camera, other) for other in others])
     seen = seen.sort(dim=0, descending=True).values  # whatever the order of the views
     there = seen > 0
+    votes = torch.stack([_votes(each, seen, tolerance) for each in seen])
+    # Of depths with as many votes the nearest comes first. (A stable sort takes longer.)
+    votes -= torch.linspace(0, 0.5, len(votes), device=votes.device)[:, None, None]
+    most = torch.where(there, votes, -torch.inf).topk(min(_TRIED, len(others)), dim=0).indices
     seen = torch.where(there, seen, inverse)
-    support = torch.stack([agreeing(camera, each, others, tolerance).views for each in seen])
-    support = torch.where(there, support, -1.0)
-    ordered, order = support.sort(dim=0, descending=True, stable=True)
     count = agreeing(camera, inverse, others, tolerance).views
     best = cost(inverse) - _worth(count)
-    for rank in range(min(_TRIED, len(others))):
-        tried, agree = seen.gather(0, order[rank : rank + 1])[0], ordered[rank]
+    for number in most:
+        tried = seen.gather(0, number[None])[0]
+        agree = agreeing(camera, tried, others, tolerance).views
         score = cost(tried) - _worth(agree)
         better = (score < best) & (agree > 0)
         inverse = torch.where(better, tried, inverse)
@@ -137,6 +139,22 @@ def corrected(
     )
 
 
+def _votes(inverse: Tensor, seen: Tensor, tolerance: float) -> Tensor:
+    """What other views say of inverse depths (h, w) by what they show (n, h, w) in the view.
+
+    One vote for each that shows the same depth, one against for each that shows a nearer one,
+    behind which it would be hidden. That takes a fraction of the time of `agreeing`, and is enough
+    to tell which depths are worth asking about.
+    """
+    votes = torch.zeros_like(inverse)
+    most = tolerance * inverse
+    for each in seen:
+        nearer = each - inverse
+        votes += (nearer.abs() < most).float()
+        votes -= (nearer > most).float()
+    return votes
+
+
 def _worth(count: Tensor) -> Tensor:
     return _WORTH * (count / _ENOUGH).clamp(max=1)
 
@@ -146,12 +164,29 @@ def _edges(inverse: Tensor, weight: Tensor | None) -> Tensor:
     near = far = inverse
     if weight is not None:
         near, far = (torch.where(weight > 0, inverse, beside) for beside in (0, torch.inf))
-    # Along rows, then along columns: the same, of an eighth of the values.
-    extremes = torch.stack((near, -far))
-    extremes = F.max_pool2d(extremes, (1, 2 * _EDGE + 1), 1, (0, _EDGE))
-    nearest, farthest = F.max_pool2d(extremes, (2 * _EDGE + 1, 1), 1, (_EDGE, 0))
+    nearest, farthest = largest_about(torch.stack((near, -far)), _EDGE)
     jumps: Tensor = nearest + farthest > _JUMP * nearest
     return jumps
+
+
+def largest_about(values: Tensor, radius: int) -> Tensor:
+    """The largest of the windows of (2 radius + 1)^2 pixels of maps (n, h, w), in the frame.
+
+    Of the largest of two neighbours, of four, of eight: several times as fast as max_pool2d.
+    """
+    for axis in (2, 1):
+        width = 1
+        values = F.pad(
+            values, (radius,) * 2 if axis == 2 else (0, 0, radius, radius), value=-torch.inf
+        )
+        while width < 2 * radius + 1:
+            step = min(width, 2 * radius + 1 - width)
+            length = values.shape[axis] - step
+            values = torch.maximum(
+                values.narrow(axis, 0, length), values.narrow(axis, step, length)
+            )
+            width += step
+    return values
 
 
 def seen_from(camera: Camera, other: Neighbour) -> Tensor:

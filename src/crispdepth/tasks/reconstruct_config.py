@@ -9,12 +9,6 @@ What = Literal["depth", "mesh", "splats"]
 Method = Literal["auto", "classical", "multiview", "stereo", "given"]
 Fusion = Literal["tsdf", "volume"]
 
-NO_STEREO_WEIGHTS = (
-    "Depth by the stereo of volumetric fusion (--method stereo) needs --weights DIR, for none are "
-    "shipped. Train some with `crispdepth train volume --stage stereo`, make their folder with "
-    "`crispdepth train export` (docs/training.md), or take --method multiview."
-)
-
 
 class SplatBudget(NamedTuple):
     """How much is spent on Gaussians."""
@@ -44,7 +38,7 @@ class ReconstructConfig:
     method: Method = "auto"
 
     # Weights of the network that finds depth: a folder of exported ones. Without it, the shipped
-    # ones of the multi-view network; of stereo none are shipped yet.
+    # ones of the method.
     weights: str | None = None
 
     # Let matched depth pass through layered refinement, with the masks of objects, before it is
@@ -72,8 +66,6 @@ class ReconstructConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method == "stereo" and self.weights is None:
-            raise ValueError(NO_STEREO_WEIGHTS)
         if self.weights is not None and self.method not in ("multiview", "stereo"):
             raise ValueError(
                 f"weights {self.weights!r} are of a network, but the method is {self.method!r}; "

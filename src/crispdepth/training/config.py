@@ -6,6 +6,7 @@ from typing import Literal
 from crispdepth.models.volume.config import MaskSource
 
 VolumeStage = Literal["stereo", "fusion", "both"]
+OverlapLoss = Literal["absolute", "entropy"]
 Variant = Literal["layered", "direct-composite", "direct-paired"]
 
 
@@ -180,8 +181,22 @@ class MultiviewObjective:
     outside: float = 0.2
     """How much pixels beside the object count in samples that have a mask."""
 
+    depth: float = 1.0
+    """Weight of the depth of all predictions itself, its scale included."""
+
+    scale_shift: float = 0.0
+    """Weight of depth up to scale and shift of its inverse; with --depth 0 --gradient 0 --planes 0
+    in place of the others, for depth whose scale is not that of the poses."""
+
+    pairs: float = 0.0
+    """Weight of what each source alone says, beside how sure it is of it, where the network has
+    uncertainty=true."""
+
     rendering: float = 0.0
     """Weight of what the Gaussians show, colour and alpha, where the network makes some."""
+
+    objects: float = 0.0
+    """Weight of which of several objects they show, where samples tell them apart."""
 
     rendered_views: int = 0
     """Views of a sample that are rendered a step, its last ones; 0: all."""
@@ -212,6 +227,10 @@ class VolumeObjective:
 
     overlap: float = 0.5
     """Weight of the loss of overlap masks (stereo, both)."""
+
+    overlap_loss: OverlapLoss = "absolute"
+    """absolute: the mean difference, as in the paper; where most pixels overlap it soon says so of
+    all, and has no gradient left. entropy: cross entropy, which always has one."""
 
     tsdf: float = 2.0
     """Weight of the loss of signed distances (fusion, both)."""

@@ -10,6 +10,7 @@ from torch import nn
 from crispdepth.models import export as safetensors_export
 from crispdepth.models.layered.export import write_weights
 from crispdepth.models.presets import MULTIVIEW, VOLUME, build, build_multiview, build_volume
+from crispdepth.models.weights import agrees
 from crispdepth.training.checkpoint import load_part, load_weights
 from crispdepth.training.fit import BEST, CONFIG, LAST, LOG
 
@@ -63,7 +64,7 @@ def export_run(
 def _export_views(run: Path, folder: Path, settings: dict[str, Any], *, last: bool) -> None:
     preset = settings["preset"]
     model = build_multiview(preset) if preset in MULTIVIEW else build_volume(preset)
-    if not _says(settings["network"], json.loads(json.dumps(asdict(model.config)))):
+    if not agrees(settings["network"], json.loads(json.dumps(asdict(model.config)))):
         raise ValueError(
             f"The network of {run} is not that of the preset {preset!r}: it was trained with "
             "other switches (--network), or the preset has changed since. Weights are exported of "
@@ -89,10 +90,3 @@ def _trained(run: Path, model: nn.Module, *, last: bool) -> dict[str, Any]:
     # A run that was stopped between two evaluations has none of its last step.
     found = [line["held_out"] for line in lines if line["step"] == facts["step"]]
     return facts | {"held_out": found[-1] if found else {}}
-
-
-def _says(recorded: Any, now: Any) -> bool:
-    """Whether all that a run has recorded is so now; switches that came later are at their rest."""
-    if isinstance(recorded, dict) and isinstance(now, dict):
-        return all(name in now and _says(value, now[name]) for name, value in recorded.items())
-    return bool(recorded == now)

@@ -362,10 +362,15 @@ class _Log:
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
-    """The model, weights of 2-D convolutions in the format in which they are fastest."""
+    """The model, weights of convolutions in the formats in which they are fastest.
+
+    What they compute comes in that format, too. On a CPU the gradients of narrow 3-D ones take
+    less than half the time.
+    """
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():
-        if parameter.dim() == 4:  # those of 3-D convolutions have another format
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
     return model
 
 

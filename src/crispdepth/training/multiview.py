@@ -34,7 +34,9 @@ from crispdepth.training.multiview_losses import (
     gradient_matching,
     inverse_depth_loss,
     outline,
+    pair_loss,
     plane_loss,
+    scale_shift_loss,
 )
 from crispdepth.training.multiview_rendering import rendering_losses
 
@@ -226,25 +228,44 @@ class MultiviewRecipe:
         """The loss of one step and its parts, each with its weight."""
         objective = self._training.objective
         shown = first_views(batch, batch.depth.shape[1] - objective.held_back)
-        prediction = predict(
-            model, shown, objective.references or None, gaussians=objective.rendering > 0
-        )
+        render = objective.rendering > 0 or objective.objects > 0
+        prediction = predict(model, shown, objective.references or None, gaussians=render)
         losses = depth_losses(prediction, shown, objective)
-        if objective.rendering:
-            if not prediction.gaussians:
-                raise ValueError(
-                    f"--rendering {objective.rendering:g}: the network of the preset "
-                    f"{self._training.preset} makes no Gaussians; switch their head on with "
-                    "--network gaussians=true."
-                )
-            background = torch.rand(3, device=batch.depth.device)
-            rendered = rendering_losses(
-                prediction.gaussians, batch, background, objective.rendered_views
+        if objective.pairs and not prediction.pairs:
+            raise ValueError(
+                f"--pairs {objective.pairs:g}: the network of the preset {self._training.preset} "
+                "does not ask how sure a source is; switch that on with --network "
+                "uncertainty=true."
             )
-            for name, loss in rendered.items():
-                losses[name] = objective.rendering * loss
+        if prediction.dead is not None:
+            losses["dead_rows"] = prediction.dead
+        if render:
+            for name, loss in self._rendered(prediction, batch).items():
+                weight = objective.objects if name == "render_objects" else objective.rendering
+                losses[name] = weight * loss
                 losses["loss"] = losses["loss"] + losses[name]
         return losses
+
+    def _rendered(
+        self, prediction: MultiviewPrediction, batch: MultiviewBatch
+    ) -> dict[str, Tensor]:
+        """Losses of what the Gaussians show, see `rendering_losses`, without their weights."""
+        objective = self._training.objective
+        if not prediction.gaussians:
+            asked = "rendering" if objective.rendering else "objects"
+            raise ValueError(
+                f"--{asked} {getattr(objective, asked):g}: the network of the preset "
+                f"{self._training.preset} makes no Gaussians; switch their head on with "
+                "--network gaussians=true."
+            )
+        background = torch.rand(3, device=batch.depth.device)
+        return rendering_losses(
+            prediction.gaussians,
+            batch,
+            background,
+            objective.rendered_views,
+            objects=objective.objects > 0,
+        )
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `held_out_figures`; with ``rendering`` also what the Gaussians lose.
@@ -315,15 +336,25 @@ def depth_losses(
     weight = valid * counts * (1 + objective.edge * edges)
     final = prediction.inverse_depth.float()
     losses = {
-        "depth": inverse_depth_loss(final, target, weight, span),
+        "depth": objective.depth * inverse_depth_loss(final, target, weight, span),
         "gradient": objective.gradient * gradient_matching(final, target, weight, span),
     }
+    if objective.scale_shift:
+        shape = scale_shift_loss(final, target, weight, span)
+        losses["scale_shift"] = objective.scale_shift * shape
     for number, coarse in enumerate(prediction.coarse, start=1):
         stride = depth.shape[-1] // coarse.shape[-1]
         truth, known = coarse_truth(target, valid, stride)
         share = known * nn.functional.avg_pool2d(counts, stride)
         factor = objective.gamma ** (len(prediction.coarse) - number + 1)
-        losses[f"coarse_{number}"] = factor * inverse_depth_loss(coarse.float(), truth, share, span)
+        error = inverse_depth_loss(coarse.float(), truth, share, span)
+        losses[f"coarse_{number}"] = objective.depth * factor * error
+        if objective.pairs and len(prediction.pairs) >= number:
+            said = [
+                pair_loss(each, truth.flatten(0, 1), share.flatten(0, 1))
+                for each in prediction.pairs[number - 1]
+            ]
+            losses[f"pairs_{number}"] = objective.pairs * factor * torch.stack(said).mean()
         if number == 1 and objective.planes:
             entropy = plane_loss(prediction.logits.float(), truth, share, near, far)
             losses["planes"] = objective.planes * entropy

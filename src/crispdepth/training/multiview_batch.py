@@ -22,6 +22,7 @@ class MultiviewBatch(NamedTuple):
     depth: Tensor  # (B, V, H, W), 0 = unknown
     alpha: Tensor  # (B, V, 1, H, W)
     kind: Tensor  # (B,)
+    objects: Tensor  # (B, V, H, W) uint8
 
 
 def collate(samples: Sequence[MultiviewSample]) -> MultiviewBatch:
@@ -33,4 +34,5 @@ def collate(samples: Sequence[MultiviewSample]) -> MultiviewBatch:
 
 def first_views(batch: MultiviewBatch, count: int) -> MultiviewBatch:
     """The batch with only the first views of each sample."""
-    return MultiviewBatch._make([*(part[:, :count] for part in batch[:-1]), batch.kind])
+    parts = batch._replace(kind=batch.kind[:, None])  # all others have views second
+    return MultiviewBatch._make(part[:, :count] for part in parts)._replace(kind=batch.kind)

@@ -7,10 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crispdepth.models.multiview.view_weights import PairDepth
 from crispdepth.training.losses import gradient_loss
 
 FLAT = 0.01
 """Relative difference of depths that make one surface."""
+
+EPSILON = 1e-4
+"""Inside logarithms of opacities."""
+
+ALIGNED_GRADIENT = 0.5
+"""Weight of gradients in `scale_shift_loss`, that of MiDaS."""
+
+FLATTEST = 1e-5
+"""Standard deviation, as a share of the range, below which a prediction is constant."""
 
 
 def inverse_depth_loss(prediction: Tensor, target: Tensor, weight: Tensor, span: Tensor) -> Tensor:
@@ -35,6 +45,46 @@ def gradient_matching(prediction: Tensor, target: Tensor, weight: Tensor, span: 
     residual = scaled_residual(prediction, target, weight, span)
     views = [each.flatten(0, 1)[:, None] for each in (residual, weight)]
     return gradient_loss(*views).mean()
+
+
+def scale_shift_loss(prediction: Tensor, target: Tensor, weight: Tensor, span: Tensor) -> Tensor:
+    """What is left when scale and shift of each view's inverse depth are fitted (2.18).
+
+    Of the residuals r of the least-squares fit, as shares of the range: half of the weighted mean
+    of r^2, and `ALIGNED_GRADIENT` times their gradients over four scales (MiDaS, Ranftl et al.,
+    TPAMI 2020). Where the prediction is constant or runs against the truth only the shift is
+    fitted, so that it learns which way is near. No gradient goes through the fit: at its optimum
+    that of r^2 has none there. See `inverse_depth_loss`.
+    """
+    p, t = (
+        torch.where(weight > 0, each, 0.0) / span[..., None, None] for each in (prediction, target)
+    )
+    total = weight.sum(dim=(-2, -1), keepdim=True)
+    share = weight / torch.where(total > 0, total, 1.0)
+    with torch.no_grad():
+        middle, truth = ((share * each).sum(dim=(-2, -1), keepdim=True) for each in (p, t))
+        spread = (share * (p - middle).square()).sum(dim=(-2, -1), keepdim=True)
+        common = (share * (p - middle) * (t - truth)).sum(dim=(-2, -1), keepdim=True)
+        known = (common > 0) & (spread > FLATTEST**2)
+        scale = torch.where(known, common / torch.where(known, spread, 1.0), 1.0)
+    residual = torch.where(weight > 0, scale * (p - middle) - (t - truth), 0.0)
+    data = (share * residual.square()).sum(dim=(-2, -1)).mean() / 2
+    views = [each.flatten(0, 1)[:, None] for each in (residual, weight)]
+    return data + ALIGNED_GRADIENT * gradient_loss(*views).mean()
+
+
+def pair_loss(said: PairDepth, target: Tensor, weight: Tensor) -> Tensor:
+    """``|d - d*| / step * exp(-s) + s`` of a source alone (2.3); least at s = log(|d - d*| / step).
+
+    The weighted mean of each view, then over the views; a view without any weight counts as 0.
+
+    Args:
+        said: d, step and s of N references.
+        target, weight: (N, h, w), as in `inverse_depth_loss`.
+    """
+    s = said.log_uncertainty
+    error = torch.where(weight > 0, said.inverse_depth - target, 0.0).abs() / said.step
+    return _mean(error * torch.exp(-s) + s, weight).mean()
 
 
 def plane_loss(logits: Tensor, target: Tensor, weight: Tensor, near: Tensor, far: Tensor) -> Tensor:
@@ -131,6 +181,21 @@ def colour_loss(
     rendering = colour + (1 - alpha.unsqueeze(-3)) * background
     photo = (1 - clear) * image + clear * background
     return _supervised((rendering - photo).square().mean(dim=-3), ignore)
+
+
+def object_loss(opacities: Tensor, objects: Tensor, *, ignore: Tensor | None = None) -> Tensor:
+    """Mean binary cross entropy of each object's opacity with where it is (2.12).
+
+    What is wholly wrong keeps its gradient, which clamping would take away.
+
+    Args:
+        opacities: (..., K, H, W) rendered, those of what is behind others without what they hide.
+        objects: (..., K, H, W) in [0, 1].
+        ignore: see `alpha_loss`.
+    """
+    inside = objects * torch.log(opacities.clamp(min=0) + EPSILON)
+    outside = (1 - objects) * torch.log((1 - opacities).clamp(min=0) + EPSILON)
+    return _supervised(-(inside + outside).mean(dim=-3), ignore)
 
 
 def scaled_residual(prediction: Tensor, target: Tensor, weight: Tensor, span: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.posed_scenes import PosedScene
 from crispdepth.io.view_depths import has_view_depth, write_view_depth
 from crispdepth.models.multiview.network import MultiviewNetwork
+from crispdepth.models.volume.stereo import StereoNetwork
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.types import Scene, View
@@ -21,7 +22,7 @@ def cache_depths(
     frames: Sequence[RgbdFrame],
     folder: Path,
     config: MultiviewConfig,
-    network: MultiviewNetwork | None = None,
+    network: MultiviewNetwork | StereoNetwork | None = None,
     *,
     on_scene: Callable[[], object] = lambda: None,
 ) -> None:
@@ -32,7 +33,7 @@ def cache_depths(
         frames: that the scenes are of.
         folder: made if need be.
         config: of the matching.
-        network: None: classical matching.
+        network: see `estimate_depths`; None: classical matching.
         on_scene: called after each scene.
 
     Raises:

@@ -87,7 +87,9 @@ def volume_losses(
         overlap = overlap_truth(batch.depth, K, batch.cam_from_world)
         depth = masked_depth_loss(answer.stereo.depth, batch.depth, overlap)
         losses["depth"] = objective.depth * depth
-        losses["overlap"] = objective.overlap * overlap_loss(answer.stereo.overlap, overlap)
+        losses["overlap"] = objective.overlap * overlap_loss(
+            answer.stereo.overlap, overlap, objective.overlap_loss
+        )
     if answer.tsdf:
         weights = tsdf_weights(batch.observed)
         parts = [tsdf_loss(each.float(), batch.tsdf, weights, log=log) for each in answer.tsdf]

@@ -8,6 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crispdepth.ops.cost_volume import other_views, pixel_transfer, project
+from crispdepth.training.config import OverlapLoss
+
+SURE = 1e-7
+"""A mask that is wrong by more than all but this is as wrong as if it were this: about the step of
+float32 below 1."""
 
 TOLERANCE = 0.05
 """Relative difference of depths up to which two views show the same."""
@@ -52,14 +57,18 @@ def overlap_truth(
     return torch.stack(shown).any(dim=0).view_as(own) & (own > 0)
 
 
-def overlap_loss(overlap: Tensor, truth: Tensor) -> Tensor:
-    """L_M, the mean over pixels of ``|overlap - truth|``.
+def overlap_loss(overlap: Tensor, truth: Tensor, kind: OverlapLoss = "absolute") -> Tensor:
+    """L_M, the mean over pixels of ``|overlap - truth|``, or of their cross entropy.
 
     Args:
         overlap: (...) predicted, in [0, 1].
         truth: (...), see `overlap_truth`.
+        kind: see `crispdepth.training.config.VolumeObjective`.
     """
-    return (overlap - truth.to(overlap)).abs().mean()
+    apart = (overlap - truth.to(overlap)).abs()
+    if kind == "absolute":
+        return apart.mean()
+    return -torch.log((1 - apart).clamp_min(SURE)).mean()
 
 
 def masked_depth_loss(depth: Tensor, truth: Tensor, mask: Tensor) -> Tensor:

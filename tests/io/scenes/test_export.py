@@ -175,6 +175,24 @@ def test_far_depth_becomes_invalid_where_millimetres_end(tmp_path: Path) -> None
     assert not far.usable.any()
 
 
+def test_depth_in_the_unit_of_a_scene_without_metres_keeps_its_numbers(tmp_path: Path) -> None:
+    scene = make_scene()
+
+    def relative(index: int) -> View:
+        view = scene[index]
+        return view if view.depth is None else replace(view, depth=_unitless(view.depth))
+
+    write_transforms(replace(scene, read=relative, unit="relative"), tmp_path / "out")
+    for number, view in enumerate(read_scene(tmp_path / "out")):
+        if number != 1:
+            assert view.depth is not None
+            np.testing.assert_allclose(view.depth.values[1:], 2 + number)
+
+
+def _unitless(depth: DepthMap) -> DepthMap:
+    return replace(depth, unit="relative")
+
+
 def test_a_rare_photo_format_becomes_png(tmp_path: Path) -> None:
     (view,) = list(make_scene())[:1]
     write_colmap(scene_of_views([replace(view, name="a.tif")]), tmp_path / "out")

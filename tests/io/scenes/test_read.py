@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crispdepth.io.depths import write_depth
+from crispdepth.io.pointclouds import write_points
 from crispdepth.io.scenes import open_scene, read_scene
 from crispdepth.io.scenes.lens import Lens, pinhole_camera, pixel_rays, undistort
+from crispdepth.types import DepthMap
+from tests.analytic import sphere_depth
 
 from .conftest import FOCAL, SIZE, orbit, photo, save
 from .test_transforms import matrix
@@ -307,3 +311,80 @@ import sys, crispdepth.io.scenes, crispdepth.io.scenes.sfm, crispdepth.cli.scene
 print([name for name in {heavy} if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Depth from a folder
+
+
+def with_depths(folder: Path, *, points: bool, kind: str = "relative") -> list[Any]:
+    """A ball of radius 1 whose depth maps lie in ``rough``; gives the true ones."""
+    size = (72, 96)
+    write(folder, size, **({"ply_file_path": "points.ply"} if points else {}))
+    if points:
+        ball = np.random.default_rng(0).normal(size=(3000, 3))
+        ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+        write_points(folder / "points.ply", ball.astype(np.float32), np.zeros((3000, 3), np.uint8))
+    true = [sphere_depth(camera) for camera in read_scene(folder).cameras]
+    (folder / "rough").mkdir()
+    for number, depth in enumerate(true):
+        inverse = np.divide(5, depth, out=np.zeros_like(depth), where=depth > 0)
+        inverse -= np.float32(0.4)
+        found = {
+            "relative": DepthMap(inverse, "inverse_depth", "relative", depth > 0),
+            "own unit": DepthMap(depth, "depth", "relative"),
+            "metres": DepthMap(40 * depth, "depth", "m"),
+        }[kind]
+        write_depth(folder / f"rough/{number}.exr", found)
+    return true
+
+
+@pytest.mark.parametrize("kind", ["relative", "metres"])
+def test_depth_of_another_scale_is_aligned_to_the_sparse_points(folder: Path, kind: str) -> None:
+    true = with_depths(folder, points=True, kind=kind)
+    scene = read_scene(folder, depths=folder / "rough")
+    assert "depths: 4/4 photos matched by rule" in " ".join(scene.notes)
+    for view, depth in zip(scene, true, strict=True):
+        assert view.depth is not None
+        assert (view.depth.kind, view.depth.unit) == ("depth", "relative")
+        np.testing.assert_array_equal(view.depth.usable, depth > 0)
+        np.testing.assert_allclose(view.depth.values[depth > 0], depth[depth > 0], rtol=0.03)
+    smaller = read_scene(folder, depths=folder / "rough", longest=48)[0]
+    assert smaller.depth is not None
+    middle = smaller.depth.values[18, 24]
+    assert middle == pytest.approx(true[0][36, 48], rel=0.03)
+
+
+def test_depth_in_the_unit_of_the_scene_stays_as_it_is(folder: Path) -> None:
+    true = with_depths(folder, points=False, kind="own unit")
+    (folder / "rough/3.exr").unlink()
+    opened = open_scene(folder, depths=folder / "rough")
+    assert [view.depth is not None for view in opened.files] == [True, True, True, False]
+    found = opened.scene[2].depth
+    assert found is not None
+    np.testing.assert_array_equal(found.values, true[2])
+
+
+def test_relative_depth_without_points_says_what_is_missing(folder: Path) -> None:
+    with_depths(folder, points=False)
+    scene = read_scene(folder, depths=folder / "rough")
+    with pytest.raises(
+        ValueError, match=r"0\.exr holds inverse depth, relative, .* no sparse points"
+    ):
+        scene[0]
+    with pytest.raises(FileNotFoundError):
+        read_scene(folder, depths=folder / "nowhere")
+
+
+def test_depth_that_has_nothing_to_do_with_the_points_is_refused(folder: Path) -> None:
+    true = with_depths(folder, points=True)
+    upside_down = DepthMap(true[1] * (true[1] > 0), "inverse_depth", "relative", true[1] > 0)
+    write_depth(folder / "rough/1.exr", upside_down)
+    square = DepthMap(np.ones((30, 30), np.float32), "inverse_depth", "relative")
+    write_depth(folder / "rough/2.exr", square)
+    scene = read_scene(folder, depths=folder / "rough")
+    with pytest.raises(
+        ValueError, match=r"1\.exr, aligned to the sparse points: The scale would be"
+    ):
+        scene[1]
+    with pytest.raises(ValueError, match=r"2\.exr is 30x30, another aspect ratio"):
+        scene[2]

@@ -71,7 +71,7 @@ def pairs(count: int = 3) -> list[Pair]:
 
 
 def weights(trust: SourceTrust, given: list[Pair]) -> Tensor:
-    return torch.stack([weight for _, weight in trust(given)])
+    return torch.stack([weight for _, weight in trust(given, [])])
 
 
 @torch.no_grad()

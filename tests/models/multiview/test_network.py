@@ -41,6 +41,17 @@ SWITCHES: dict[str, MultiviewNetworkConfig] = {
     "head groups": replace(SMALL, masks=MaskUse(attention="heads")),
     "epipolar lines": replace(SMALL, masks=MaskUse(attention="epipolar")),
     "separable": replace(SMALL, masks=MaskUse(separable=True)),
+    "sigmoid": replace(SMALL, masks=MaskUse(confidence="sigmoid")),
+    "distance": replace(SMALL, masks=MaskUse(confidence="distance", temperature=1)),
+    "hard head groups": replace(SMALL, masks=MaskUse(attention="hard-heads")),
+    "free background": replace(SMALL, masks=MaskUse(attention="heads", free_background=True)),
+    "hard, free background": replace(
+        SMALL, masks=MaskUse(attention="hard-heads", free_background=True)
+    ),
+    "adaptive convolution": replace(SMALL, masks=MaskUse(pac=True)),
+    "tokens of the object": replace(SMALL, monocular="vit", masks=MaskUse(tokens=2)),
+    "background replaced": replace(SMALL, monocular="vit", masks=MaskUse(background=True)),
+    "heads of patches": replace(SMALL, monocular="vit", masks=MaskUse(patch_heads=True)),
     "gaussians": replace(SMALL, gaussians=True),
 }
 
@@ -84,7 +95,7 @@ def made(config: MultiviewNetworkConfig, *, trained: bool = True) -> MultiviewNe
 
 
 def tensors(prediction: MultiviewPrediction) -> Iterator[Tensor]:
-    for part in prediction[:-1]:
+    for part in prediction[:5]:
         yield from [part] if isinstance(part, Tensor) else part
     for splats in prediction.gaussians:
         yield from splats[:5]
@@ -291,3 +302,50 @@ def test_sizes_that_do_not_fit_are_refused(height: int, width: int) -> None:
     scene["images"] = torch.rand(1, 2, 3, height, width)
     with pytest.raises(ValueError, match=f"multiples of 16, got {height} x {width}"):
         made(SMALL)(**scene)
+
+
+@torch.no_grad()
+def test_what_each_source_says_alone_is_there_if_it_is_asked() -> None:
+    scene = views(3)
+    assert made(SMALL)(**scene).pairs == ()
+    prediction = made(replace(SMALL, uncertainty=True))(**scene, references=2)
+    assert [len(level) for level in prediction.pairs] == [2, 2]
+    for level, coarse in zip(prediction.pairs, prediction.coarse, strict=True):
+        for said in level:
+            assert said.inverse_depth.shape == said.log_uncertainty.shape == coarse.shape[1:]
+            assert (said.step > 0).all()
+    (said, _), _ = prediction.pairs
+    assert (said.inverse_depth >= 1 / FAR - 1e-6).all()
+    assert (said.inverse_depth <= 1 / NEAR + 1e-6).all()
+    torch.testing.assert_close(said.step.flatten(), torch.full((2,), 0.75 / 15))
+
+
+@torch.no_grad()
+def test_queries_without_the_object_on_their_lines_are_reported() -> None:
+    network = made(replace(SMALL, masks=MaskUse(attention="epipolar")))
+    dead = network(**views(3), masks=half_masks(3)).dead
+    assert dead is not None
+    assert 0 <= dead < 0.5
+    assert network(**views(3)).dead is None
+    assert made(SMALL)(**views(3), masks=half_masks(3)).dead is None
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (replace(SMALL, masks=MaskUse(tokens=2)), "masks.tokens .* set monocular=vit"),
+        (replace(SMALL, masks=MaskUse(background=True)), "masks.background .* monocular is 'none'"),
+        (replace(SMALL, masks=MaskUse(patch_heads=True)), "masks.patch_heads"),
+        (replace(SMALL, masks=MaskUse(free_background=True)), "set masks.attention=heads"),
+    ],
+)
+def test_switches_of_parts_that_are_not_there_are_refused(
+    config: MultiviewNetworkConfig, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        MultiviewNetwork(config)
+
+
+def test_a_temperature_is_above_0() -> None:
+    with pytest.raises(ValueError, match="above 0 and tokens are at least 0, got 0 and 0"):
+        MaskUse(temperature=0)

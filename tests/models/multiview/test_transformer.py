@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crispdepth.models.multiview.config import MaskAttention, MaskUse
 from crispdepth.models.multiview.transformer import BLOCKED, MultiviewTransformer, Windows
 
 HEIGHT, WIDTH, CHANNELS, HEADS = 4, 8, 16, 4
@@ -55,8 +56,8 @@ def maps(views: int = 2) -> Tensor:
 def test_views_may_change_places() -> None:
     torch.manual_seed(0)
     transformer, x, order = MultiviewTransformer(CHANNELS, 2, HEADS), maps(4), [2, 0, 3, 1]
-    found = transformer(x)
-    torch.testing.assert_close(transformer(x[:, order]), found[:, order], atol=1e-5, rtol=1e-5)
+    found = transformer(x).maps
+    torch.testing.assert_close(transformer(x[:, order]).maps, found[:, order], atol=1e-5, rtol=1e-5)
 
 
 # Epipolar lines and the object (spec 2.11), in a transformer that has cross attention alone
@@ -65,7 +66,7 @@ def test_views_may_change_places() -> None:
 @pytest.fixture
 def across() -> MultiviewTransformer:
     torch.manual_seed(0)
-    transformer = MultiviewTransformer(CHANNELS, 1, HEADS, "epipolar")
+    transformer = MultiviewTransformer(CHANNELS, 1, HEADS, MaskUse(attention="epipolar"))
     for own in transformer.own:
         assert isinstance(own.norm, nn.LayerNorm)
         nn.init.zeros_(own.norm.weight)
@@ -75,7 +76,7 @@ def across() -> MultiviewTransformer:
 def heard(transformer: MultiviewTransformer, masks: Tensor, lines: Tensor, query: int) -> set[int]:
     """The tokens of the second view that a query of the first depends on."""
     x = maps().requires_grad_()
-    output = transformer(x, masks, lines.expand(1, 2, 2, TOKENS, TOKENS))
+    output = transformer(x, masks, lines.expand(1, 2, 2, TOKENS, TOKENS)).maps
     (gradient,) = torch.autograd.grad(output[0, 0].flatten(1)[:, query].square().sum(), x)
     much = gradient[0, 1].abs().amax(dim=0).flatten() > 1e-30  # what is blocked weighs exp(-100)
     return {*much.nonzero().flatten().tolist()}
@@ -99,3 +100,88 @@ def test_an_object_hears_itself_on_its_lines_and_what_is_beside_it_all(
     assert heard(across, masks, lines, 8) == whole
     # And a view that is all object, which is one without a mask, hears everything.
     assert heard(across, torch.ones_like(masks), lines, 8) == whole
+
+
+def test_queries_that_find_no_object_on_their_lines_are_counted() -> None:
+    torch.manual_seed(0)
+    transformer = MultiviewTransformer(CHANNELS, 1, HEADS, MaskUse(attention="epipolar"))
+    masks = torch.zeros(1, 2, 1, HEIGHT, WIDTH)
+    masks[..., :2, :2] = 1  # tokens 0 1 8 9, all in the first window
+    lines = torch.ones(1, 2, 2, TOKENS, TOKENS, dtype=torch.bool)
+    assert transformer(maps(), masks, lines).dead == 0
+    lines[:, 0, 1, 8] = False  # one query of four, in one view of two
+    assert transformer(maps(), masks, lines).dead == pytest.approx(1 / 8)
+    assert transformer(maps(), None, lines).dead is None
+    assert MultiviewTransformer(CHANNELS, 1, HEADS)(maps(), masks).dead is None
+
+
+# Groups of heads (spec 2.10 b) within windows, shifted or not
+
+
+def groups_of(attention: MaskAttention, *, free: bool = False) -> MultiviewTransformer:
+    torch.manual_seed(0)
+    return MultiviewTransformer(
+        CHANNELS, 2, HEADS, MaskUse(attention=attention, free_background=free)
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("level", [0.0, 1.0])
+@pytest.mark.parametrize("free", [False, True])
+def test_hard_groups_without_anything_to_see_look_everywhere(level: float, free: bool) -> None:
+    plain = MultiviewTransformer(CHANNELS, 2, HEADS)
+    hard = groups_of("hard-heads", free=free)
+    plain.load_state_dict(hard.state_dict())
+    masks = torch.full((1, 2, 1, HEIGHT, WIDTH), level)
+    torch.testing.assert_close(hard(maps(), masks).maps, plain(maps()).maps)
+
+
+@torch.no_grad()
+def test_soft_groups_of_a_hard_mask_are_nearly_hard_ones() -> None:
+    soft, hard = groups_of("heads"), groups_of("hard-heads")
+    masks = torch.zeros(1, 2, 1, HEIGHT, WIDTH)
+    masks[..., 1:3, 1:6] = 1  # no window is without object, nor without what is beside it
+    one, other = (each(maps(), masks).maps for each in (soft, hard))
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
+    assert (one - groups_of("none")(maps()).maps).abs().max() > 0.01
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["heads", "hard-heads"])
+def test_a_free_background_attends_as_without_a_mask(attention: MaskAttention) -> None:
+    torch.manual_seed(0)
+    use = MaskUse(attention=attention, free_background=True)
+    one, plain = (MultiviewTransformer(CHANNELS, 1, HEADS, each) for each in (use, MaskUse()))
+    plain.load_state_dict(one.state_dict())
+    for each in (one, plain):  # cross attention alone: the other reads what the first has changed
+        (own,) = each.own
+        assert isinstance(own.norm, nn.LayerNorm)
+        nn.init.zeros_(own.norm.weight)
+    masks = torch.zeros(1, 2, 1, HEIGHT, WIDTH)
+    masks[..., :2, :2] = 1
+    change = (one(maps(), masks).maps - plain(maps()).maps).abs().amax(dim=2)[:, :, None]
+    assert change[masks == 0].max() < 1e-5
+    assert change[masks == 1].min() > 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["hard-heads", "epipolar"])
+def test_what_a_shift_brought_together_is_no_way_out_of_a_mask(attention: MaskAttention) -> None:
+    """A query whose only allowed keys lie beyond the shift's border looks about itself instead."""
+    windows = Windows((HEIGHT, WIDTH), shifted=True)
+    apart = windows.apart(torch.device("cpu"))
+    assert apart is not None
+    torch.manual_seed(0)
+    transformer = MultiviewTransformer(CHANNELS, 2, HEADS, MaskUse(attention=attention))
+    known = torch.zeros(4, 2, TOKENS // 4)
+    known[3, 0, 0] = 1  # the query
+    far = apart[3, 0, 0] == BLOCKED
+    known[3, 1] = 1.0 * far
+    if attention == "epipolar":
+        lines = torch.ones(4, TOKENS // 4, TOKENS // 4, dtype=torch.bool)
+        bias = transformer._along_lines(apart, lines, known, 0, [1], [])
+    else:
+        bias = transformer._grouped(apart, known, 0, [1])
+    assert bias is not None
+    share = bias[3, 0, 0].softmax(dim=-1)  # of the first head, that of the object
+    assert share[far].sum() < 1e-6

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +9,6 @@ from crispdepth.models.multiview.view_weights import (
     Temperature,
     UncertaintyNetwork,
     normalised_entropy,
-    uncertainty_loss,
     view_softmax,
 )
 from crispdepth.ops.cost_volume import Pair, aggregate
@@ -117,32 +114,6 @@ def test_entropy_is_one_when_uniform_and_zero_when_sure(depths: int) -> None:
     assert sure.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("error", [0.2, 1.0, 7.0])
-def test_the_loss_is_least_at_the_logarithm_of_the_error(error: float) -> None:
-    s = torch.full((1, 1, 1, 1), math.log(error)).requires_grad_()
-    one = torch.ones(1, 1, 1, 1)
-    loss = uncertainty_loss(one * (0.3 + error * 0.05), one * 0.3, one * 0.05, s, one)
-    assert loss.item() == pytest.approx(1 + math.log(error), abs=1e-4)
-    (slope,) = torch.autograd.grad(loss, s)
-    assert slope.abs().item() < 1e-4
-    for beside in (-0.1, 0.1):
-        moved = uncertainty_loss(
-            one * (0.3 + error * 0.05), one * 0.3, one * 0.05, s.detach() + beside, one
-        )
-        assert moved > loss
-
-
-def test_pixels_without_truth_do_not_count_and_none_is_zero() -> None:
-    s = torch.zeros(1, 1, 1, 2, requires_grad=True)
-    ones, error = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.1, 99.0]]]])
-    weight = torch.tensor([[[[1.0, 0]]]])
-    assert uncertainty_loss(error, 0 * ones, ones, s, weight).item() == pytest.approx(0.1)
-    nothing = uncertainty_loss(error, 0 * ones, ones, s, 0 * weight)
-    assert nothing == 0
-    (gradient,) = torch.autograd.grad(nothing, s)
-    assert (gradient == 0).all()
-
-
 @pytest.mark.parametrize("s", [-3.0, 1.5])
 def test_views_that_are_as_uncertain_are_averaged(s: float) -> None:
     pair = PairUncertainty(torch.full((2, 1, 5, 7), s), torch.zeros(2, 6, 5, 7))
@@ -169,8 +140,10 @@ def test_uncertainty_is_bounded_and_knows_the_depth_of_its_view() -> None:
     peaked = torch.zeros(SHAPE)
     peaked[:, :, 4] = 1e3
     rho = torch.linspace(0.2, 1, 6)[None, :, None, None]
-    expected = torch.full((2, 1, 5, 7), 0.2 + 4 * 0.16)
-    torch.testing.assert_close(network(peaked).inverse_depth(rho), expected)
+    expected = torch.full((2, 5, 7), 0.2 + 4 * 0.16)
+    said = network(peaked).depth(rho)
+    torch.testing.assert_close(said.inverse_depth, expected)
+    torch.testing.assert_close(said.step, torch.full((1, 1, 1), 0.16))
 
 
 # Weights of views and temperatures (spec 2.4, 2.5)

@@ -217,6 +217,17 @@ def test_a_convolution_of_pairs_is_that_of_the_concatenated_volume(planes: int) 
 
 
 @torch.no_grad()
+def test_a_fresh_comparison_is_of_differences() -> None:
+    """A neighbour that looks the same says nothing on any plane."""
+    torch.manual_seed(0)
+    compare = PairConvolution(3, 5)
+    own = torch.randn(2, 3, 6, 7)
+    volume = compare(compare.of_reference(own), own[:, :, None].expand(-1, -1, 4, -1, -1))
+    torch.testing.assert_close(volume, torch.zeros_like(volume), atol=1e-5, rtol=0)
+    other = compare(compare.of_reference(own), torch.randn(2, 3, 4, 6, 7))
+    assert other.abs().mean() > 0.1
+
+
 def test_the_order_of_neighbours_does_not_matter_nor_that_each_comes_twice() -> None:
     network, scene = made(), views(3)
     found = network(**scene, references=1)

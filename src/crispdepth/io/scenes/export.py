@@ -216,7 +216,8 @@ def _kept(masks: MaskSet) -> NDArray[np.uint8]:
 
 
 def _in_reach(depth: DepthMap) -> DepthMap:
-    return replace(depth, valid=depth.usable & (depth.values <= _FARTHEST_M))
+    """What 16-bit millimetres hold; nerfstudio takes the unit of a scene for a metre."""
+    return replace(depth, unit="m", valid=depth.usable & (depth.values <= _FARTHEST_M))
 
 
 def _distinct(cameras: Sequence[Camera]) -> tuple[list[Camera], list[int]]:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from crispdepth.io.images import PhotoHeader, read_header
 from crispdepth.io.masks import read_masks
-from crispdepth.io.match import Matches, match_masks
+from crispdepth.io.match import Matches, match_depths, match_masks
 from crispdepth.io.meshes import read_mesh
 from crispdepth.io.naming import Rule, some
 from crispdepth.io.scenes.formats import KINDS, Format, find_format
 from crispdepth.io.scenes.lens import Lens, pinhole_camera
 from crispdepth.io.scenes.poses import make_rigid
-from crispdepth.io.scenes.source import NoPhotoError, Source, SourceView
+from crispdepth.io.scenes.source import DepthFile, NoPhotoError, Source, SourceView
 from crispdepth.io.scenes.views import ReadView, ViewFiles
 from crispdepth.ops.resample import same_aspect, size_within
 from crispdepth.types import MaskRole, Scene, Size
@@ -57,6 +57,7 @@ def read_scene(
     *,
     format: Format = "auto",
     photos: str | Path | None = None,
+    depths: str | Path | None = None,
     masks: str | Path | None = None,
     mask_role: MaskRole = "object",
     invert_masks: bool = False,
@@ -73,6 +74,10 @@ def read_scene(
         path: the folder or file.
         format: how to read it.
         photos: a folder to take the photos from instead of the source's own; names stay.
+        depths: a folder with a depth file for each photo, named as for `crispdepth.io.match`,
+            instead of the source's own. What each holds is what its header or sidecar says; what
+            is not depth in the unit of the scene, such as the relative inverse depth of a
+            monocular network, is aligned to the sparse points of the scene.
         masks: a folder of masks or one mask for all; None: those that the source names, else
             those found in or beside the photos, else their alpha channels; "none": no masks.
         mask_role: what masks mark: the object, or what to ignore.
@@ -88,6 +93,7 @@ def read_scene(
         path,
         format=format,
         photos=photos,
+        depths=depths,
         masks=masks,
         mask_role=mask_role,
         invert_masks=invert_masks,
@@ -100,6 +106,7 @@ def open_scene(
     *,
     format: Format = "auto",
     photos: str | Path | None = None,
+    depths: str | Path | None = None,
     masks: str | Path | None = None,
     mask_role: MaskRole = "object",
     invert_masks: bool = False,
@@ -130,13 +137,15 @@ def open_scene(
         for view, view_name, lens, pose in zip(source.views, names, lenses, poses, strict=True)
     ]
     notes += _lens_notes(files)
+    if depths is not None:
+        files = _with_depths(files, source, Path(depths), notes)
     files = _with_masks(files, headers, source, masks, mask_role, invert_masks, notes)
     scale = source.source_scale
     scene = Scene(
         name=source.name,
         names=names,
         cameras=tuple(view.camera for view in files),
-        read=ReadView(tuple(files), mask_role, invert_masks),
+        read=ReadView(tuple(files), mask_role, invert_masks, source.unit, source.points),
         unit=source.unit,
         bounds=source.bounds,
         points=source.points,
@@ -277,6 +286,16 @@ def _lens_notes(files: Sequence[ViewFiles]) -> list[str]:
         f"{_pixels(after)}"
         for (law, before, after), count in changed.items()
     ]
+
+
+def _with_depths(
+    files: Sequence[ViewFiles], source: Source, folder: Path, notes: list[str]
+) -> list[ViewFiles]:
+    """The views with depth from a folder; how it was found goes into ``notes``."""
+    matches = match_depths([view.photo for view in files], source.photo_root, folder)
+    notes += [f"depths: {line}" for line in matches.report().splitlines()]
+    own = {photo: DepthFile(found, None) for photo, (found, *_) in matches.files.items()}
+    return [replace(view, depth=own.get(view.photo)) for view in files]
 
 
 def _with_masks(

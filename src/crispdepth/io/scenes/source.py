@@ -12,10 +12,10 @@ from crispdepth.types import PointCloud, Unit
 
 @dataclass(frozen=True)
 class DepthFile:
-    """A depth map of a view, z-depth, in metres after scaling."""
+    """A depth map of a view: z-depth in metres after scaling, or what the file itself says."""
 
     path: Path
-    scale: float  # metres per stored step
+    scale: float | None  # metres per stored step; None: the file says what it holds
     lens: Lens | None = None  # of a depth camera at the photo's place; None: that of the photo
 
 

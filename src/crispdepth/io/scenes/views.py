@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crispdepth.geometry.align import depth_by_points
 from crispdepth.io.depths import read_depth
 from crispdepth.io.images import Photo, read_image
 from crispdepth.io.masks import masks_from_alpha, read_masks
@@ -16,8 +17,19 @@ from crispdepth.io.naming import White
 from crispdepth.io.scenes.lens import Lens, distort, pixel_rays, sampling_grid
 from crispdepth.io.scenes.source import DepthFile
 from crispdepth.ops.masks import resize_masks
-from crispdepth.ops.resample import shrink
-from crispdepth.types import BoolMap, Camera, DepthMap, Float32Map, MaskRole, MaskSet, Size, View
+from crispdepth.ops.resample import same_aspect, shrink
+from crispdepth.types import (
+    BoolMap,
+    Camera,
+    DepthMap,
+    Float32Map,
+    MaskRole,
+    MaskSet,
+    PointCloud,
+    Size,
+    Unit,
+    View,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +54,8 @@ class ReadView:
     files: tuple[ViewFiles, ...]
     role: MaskRole
     invert: bool
+    unit: Unit = "m"
+    points: PointCloud | None = None  # to which relative depth is aligned
 
     def __call__(self, index: int) -> View:
         """View ``index``, read now.
@@ -72,8 +86,25 @@ class ReadView:
         image = _shrink(image, alpha, files.camera.size)
         if masks is not None:
             masks = resize_masks(masks, files.camera.size)
-        depth = None if files.depth is None else _depth(files.depth, files)
+        depth = None if files.depth is None else self._depth(files.depth, files)
         return View(image, files.name, files.camera, depth, masks)
+
+    def _depth(self, file: DepthFile, files: ViewFiles) -> DepthMap:
+        """The depth of the view, in the unit of the scene."""
+        depth = _looked_up(file, files)
+        if file.scale is not None or (depth.kind == "depth" and depth.unit == self.unit):
+            return depth
+        if self.points is None:
+            raise ValueError(
+                f"{file.path} holds {depth.kind.replace('_', ' ')}, {depth.unit}, and the scene "
+                f"has no sparse points to align it to (unit {self.unit}); give depth in that unit, "
+                "or a scene with points, such as COLMAP's."
+            )
+        try:
+            rng = np.random.default_rng(0)
+            return depth_by_points(depth, self.points.points, self.unit, rng)
+        except ValueError as error:
+            raise ValueError(f"{file.path}, aligned to the sparse points: {error}") from error
 
     def _masks(self, files: ViewFiles, photo: Photo) -> MaskSet | None:
         """The masks at the size of the photo as it is stored; None where there is none."""
@@ -120,9 +151,18 @@ def _shrink(image: NDArray[Any], alpha: Float32Map | None, size: Size) -> Any:
     return np.rint(mixed).clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
-def _depth(file: DepthFile, files: ViewFiles) -> DepthMap:
-    """The depth that the source measured nearest to each pixel of the view."""
-    stored = read_depth(file.path, kind="depth", unit="m", scale=file.scale).depth
+def _looked_up(file: DepthFile, files: ViewFiles) -> DepthMap:
+    """What the source holds nearest to each pixel of the view."""
+    if file.scale is not None:
+        stored = read_depth(file.path, kind="depth", unit="m", scale=file.scale).depth
+    else:
+        stored = read_depth(file.path).depth
+        photo = files.lens.size
+        if photo is not None and not same_aspect(stored.size, photo):
+            raise ValueError(
+                f"{file.path} is {stored.size[1]}x{stored.size[0]}, another aspect ratio than its "
+                f"photo, {photo[1]}x{photo[0]}."
+            )
     camera, (height, width) = files.camera, stored.size
     lens = (file.lens or files.lens).resized(stored.size)
     rays = pixel_rays(camera.K, camera.size)
@@ -134,7 +174,8 @@ def _depth(file: DepthFile, files: ViewFiles) -> DepthMap:
     reach = 0.5 * max(lens.fx / camera.K[0, 0], lens.fy / camera.K[1, 1])
     values, valid = _spread(stored, reach) if reach > 1 else (stored.values, stored.usable)
     row, column = row.clip(0, height - 1), column.clip(0, width - 1)
-    return DepthMap(values[row, column], "depth", "m", valid[row, column] & inside, camera)
+    usable = valid[row, column] & inside
+    return DepthMap(values[row, column], stored.kind, stored.unit, usable, camera)
 
 
 def _spread(depth: DepthMap, reach: float) -> tuple[Float32Map, BoolMap]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-MaskAttention = Literal["none", "heads", "epipolar"]
+MaskAttention = Literal["none", "heads", "hard-heads", "epipolar"]
+MaskConfidence = Literal["area", "sigmoid", "distance"]
 EdgeVolume = Literal["none", "sum", "convex"]
 Monocular = Literal["none", "vit", "pretrained"]
 
@@ -17,6 +18,14 @@ class MaskUse:
 
     sources: bool = True
     """Pixels of the sources count by their masks in the cost volumes (2.1, 2.2)."""
+
+    confidence: MaskConfidence = "area"
+    """How much they count at the stride of the features, and with them the hull: by the average of
+    the mask, a sigmoid of it, or the distance to its border (2.1)."""
+
+    temperature: float = 0.1
+    """Of the sigmoid, in values of the mask, or of the distance, in pixels (1 to 2); towards 0 the
+    mask is hard."""
 
     hull: bool = True
     """Planes at which a point would lie beside the object in other views lose (as the visual hull
@@ -32,7 +41,16 @@ class MaskUse:
     """The U-Net on the cost volume sees the mask of the reference."""
 
     alpha: bool = True
-    """The monocular transformer, if there is one, embeds the mask with its patches (2.17)."""
+    """The monocular transformer, if there is one, embeds the mask with its patches (2.17 a)."""
+
+    tokens: int = 0
+    """Tokens about the object that its patches may read (2.17 b); of the small one (vit) only."""
+
+    background: bool = False
+    """It moves patches beside the object towards a learned token (2.17 c)."""
+
+    patch_heads: bool = False
+    """Its heads look at the object, beside it, and everywhere (2.17 e); of the small one only."""
 
     gating: bool = False
     """Features beside the object are damped (2.14)."""
@@ -41,11 +59,26 @@ class MaskUse:
     """Gates in the skips of the U-Net and of the decoder (2.16)."""
 
     attention: MaskAttention = "none"
-    """heads: groups of heads look at the object, beside it, and everywhere (2.10 b); epipolar:
-    tokens of the object look along epipolar lines, at the object (2.11)."""
+    """heads: groups of heads look at the object, beside it, and everywhere, by its soft mask, or by
+    one cut at 1/2 (hard-heads) (2.10 b); epipolar: tokens of the object look along epipolar lines,
+    at the object (2.11)."""
+
+    free_background: bool = False
+    """Groups of heads hold tokens of the object only; those beside it look everywhere (2.10 b)."""
 
     separable: bool = False
     """Attention over channels inside, beside and everywhere, at 1/8 (2.10 a)."""
+
+    pac: bool = False
+    """A pixel-adaptive convolution of the features at 1/4 mixes nothing across the border of the
+    mask (2.15)."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0 or self.tokens < 0:
+            raise ValueError(
+                "A temperature is above 0 and tokens are at least 0, got "
+                f"{self.temperature:g} and {self.tokens}."
+            )
 
 
 NO_MASKS = MaskUse(

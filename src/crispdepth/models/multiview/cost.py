@@ -12,6 +12,8 @@ from crispdepth.models.multiview.edge_volume import ConvexFusion, EdgeFeatures, 
 from crispdepth.models.multiview.layers import zeroed
 from crispdepth.models.multiview.view_weights import (
     EpipolarAttention,
+    PairDepth,
+    PairUncertainty,
     PixelViewWeight,
     Temperature,
     UncertaintyNetwork,
@@ -50,6 +52,7 @@ class Volume(NamedTuple):
     similarity: Tensor  # (N, G, D, h, w) in [-1, 1]; 0 where no source sees anything
     evidence: Tensor  # (N, 1, D, h, w): mean weight of the sources, in [0, 1]
     beside: Tensor  # (N, 1, D, h, w): of the sources that see it, the share beside the object
+    pairs: tuple[PairDepth, ...] = ()  # of each source, if their uncertainty is looked at
 
 
 class SourceTrust(nn.Module):
@@ -65,8 +68,11 @@ class SourceTrust(nn.Module):
         if config.competing:
             self.competition, self.temperature = PixelViewWeight(groups), Temperature()
 
-    def forward(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """The pairs of all sources, with their weights times what they are trusted."""
+    def forward(self, pairs: Iterable[Pair], said: list[PairUncertainty]) -> Iterator[Pair]:
+        """The pairs of all sources, with their weights times what they are trusted.
+
+        ``said`` gets what each is sure of, if that is looked at.
+        """
         if self.competition is not None:
             pairs = list(pairs)
             scores = [self.competition.score(cost) for cost, _ in pairs]
@@ -81,7 +87,8 @@ class SourceTrust(nn.Module):
             if self.pixels is not None:
                 weight = weight * self.pixels(cost)
             if self.uncertainty is not None:
-                weight = weight * self.uncertainty(cost).weight()
+                said.append(self.uncertainty(cost))
+                weight = weight * said[-1].weight()
             if self.along is not None:
                 weight = weight * self.along(cost)
             yield Pair(cost, weight)
@@ -144,6 +151,7 @@ def correlate_views(
     pairs = sweep_pairs(features, K, rig.cam_from_world, rho, groups=groups, confidence=weight)
     scale = (features.shape[2] / groups) ** 0.5
     seen: list[Tensor] = []
+    said: list[PairUncertainty] = []
 
     def cosines() -> Iterator[Pair]:
         for cost, inside in pairs:
@@ -151,14 +159,17 @@ def correlate_views(
             yield Pair(cost * scale, inside)
 
     shape = (rho.shape[0] * rho.shape[1], groups, rho.shape[2], height, width)
-    total = aggregate(trust(cosines()) if trust is not None else cosines(), shape, rho.device)
+    total = aggregate(trust(cosines(), said) if trust is not None else cosines(), shape, rho.device)
     if not seen:
         return Volume(total.cost, total.evidence, total.evidence)
     weights = torch.stack(seen)
     there = weights > 0
     beside = torch.where(there, 1 - weights, 0) / (1 - LEAST)  # as `source_weight` has made it
     beside = beside.sum(dim=0) / there.sum(dim=0).clamp_min(1)
-    return Volume(total.cost, weights.mean(dim=0), beside)
+    candidates = rho.flatten(0, 1).view(shape[0], shape[2], *(rho.shape[3:] or (1, 1)))
+    return Volume(
+        total.cost, weights.mean(dim=0), beside, tuple(each.depth(candidates) for each in said)
+    )
 
 
 class EdgeVolume(nn.Module):

@@ -26,6 +26,9 @@ STRIDE = 8
 PATCH = 16
 """Pixels of the photo per token of `SmallViT`."""
 
+HEADS = 8
+"""Heads of the attention of `SmallViT`, if no number is said."""
+
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 _LEAST_AREA = 1e-5
@@ -38,7 +41,7 @@ class SmallViT(nn.Module):
         self,
         channels: int = 128,
         depth: int = 4,
-        heads: int = 8,
+        heads: int = HEADS,
         *,
         alpha: bool = True,
         tokens: int = 0,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from crispdepth.models.gaussians import GaussianHead
 from crispdepth.models.multiview.agreement import agreement
-from crispdepth.models.multiview.config import MaskUse, MultiviewNetworkConfig
+from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.cost import (
     Correlation,
     EdgeVolume,
@@ -27,14 +27,16 @@ from crispdepth.models.multiview.cost import (
 )
 from crispdepth.models.multiview.dynamic_cost import DynamicCost
 from crispdepth.models.multiview.layers import zeroed
-from crispdepth.models.multiview.monocular import SmallViT
+from crispdepth.models.multiview.monocular import HEADS, SmallViT
 from crispdepth.models.multiview.pretrained import PretrainedViT, load_encoder
 from crispdepth.models.multiview.pyramid import Levels, Pyramid
 from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
+from crispdepth.models.multiview.told import Told
 from crispdepth.models.multiview.transformer import MultiviewTransformer
 from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
-from crispdepth.ops.attention import epipolar_mask, token_centres
+from crispdepth.models.multiview.view_weights import PairDepth
+from crispdepth.ops.attention import HeadGroups, epipolar_mask, token_centres
 from crispdepth.ops.cost_volume import inverse_depth_candidates, mask_confidence
 from crispdepth.ops.splat import Splats
 
@@ -52,21 +54,27 @@ class MultiviewPrediction(NamedTuple):
     evidence: Tensor  # (B, R, H / 4, W / 4) in [0, 1]: what share of the sources sees the answer
     features: Tensor  # (B, R, C, H / 2, W / 2): what the last correction was made from
     gaussians: tuple[Splats, ...] = ()  # R H W of each sample, if they were asked for
+    # What each source alone says at 1/4 and 1/2, N = B R; none without uncertainty (2.3)
+    pairs: tuple[tuple[PairDepth, ...], ...] = ()
+    dead: Tensor | None = None  # (), see `Attended`; of masks.attention=epipolar
 
 
 class MultiviewNetwork(nn.Module):
     """Depth of posed views that see the same."""
 
     def __init__(self, config: MultiviewNetworkConfig) -> None:
-        """A network with fresh weights."""
+        """A network with fresh weights.
+
+        Raises:
+            ValueError: switches do not fit together.
+        """
         super().__init__()
         self.config = config
         use = config.masks
+        _check(config)
         half, quarter, eighth = config.widths
         self.pyramid = Pyramid(config.widths, use)
-        self.transformer = MultiviewTransformer(
-            eighth, config.attention_blocks, config.heads, use.attention
-        )
+        self.transformer = MultiviewTransformer(eighth, config.attention_blocks, config.heads, use)
         self.merge_quarter = nn.Conv2d(quarter + eighth, quarter, 3, padding=1)
         self.merge_half = nn.Conv2d(half + quarter, half, 3, padding=1)
         self.correlate_quarter = Correlation(quarter, config.matching[0], config)
@@ -92,10 +100,19 @@ class MultiviewNetwork(nn.Module):
         self.gaussians = GaussianHead(config.features) if config.gaussians else None
         self.monocular: SmallViT | PretrainedViT | None = None
         if config.monocular == "vit":
-            self.monocular = SmallViT(alpha=use.alpha)
+            self.monocular = SmallViT(
+                alpha=use.alpha,
+                tokens=use.tokens,
+                background=use.background,
+                groups=HeadGroups.of(HEADS) if use.patch_heads else None,
+            )
         elif config.monocular == "pretrained":
-            encoder = load_encoder(config.encoder)
-            self.monocular = PretrainedViT(encoder, frozen=config.encoder_frozen, alpha=use.alpha)
+            self.monocular = PretrainedViT(
+                load_encoder(config.encoder),
+                frozen=config.encoder_frozen,
+                alpha=use.alpha,
+                background=use.background,
+            )
         if self.monocular is not None:
             self.from_monocular = zeroed(nn.Conv2d(self.monocular.channels, eighth, 1))
 
@@ -136,23 +153,25 @@ class MultiviewNetwork(nn.Module):
         count = views if references is None else references
         shape = (batch, count)
         rig = Rig(K, cam_from_world, near, far)
-        told = _Told.of(masks, self.config.masks, count, carve=carve)
-        maps = self._features(images, rig, told)
+        told = Told.of(masks, self.config.masks, count, carve=carve)
+        maps, dead = self._features(images, rig, told)
         first = Levels(
             *(torch.unflatten(x, 0, (batch, views))[:, :count].flatten(0, 1) for x in maps)
         )
         planes = inverse_depth_candidates(near, far, self.config.planes[0])[:, :count]
         rho = planes.flatten(0, 1)[..., None, None]
         low, high, step = rho[:, :1], rho[:, -1:], (rho[:, 1] - rho[:, 0])[:, None]
-        logits, evidence = self._sweep(images, maps, first, rig, told, planes)
+        logits, evidence, said = self._sweep(images, maps, first, rig, told, planes)
         coarse, sure = expectation(logits, rho, self.config.peak)
         coarse, sure = coarse[:, None], sure[:, None]
+        pairs = [said]
 
         guides = self.guide_half(first.half, told.at(2, told.guide))
         both = guided_double(torch.cat((coarse, sure), dim=1), *guides)
         fine, sure = both[:, :1], both[:, 1:]
         if self.config.planes[1]:
-            fine = self._refine(images, maps, rig, told, fine, step, shape)
+            fine, said = self._refine(images, maps, rig, told, fine, step, shape)
+            pairs.append(said)
 
         guides = self.guide_full(images[:, :count].flatten(0, 1), told.guide)
         full = guided_double(fine, *guides)
@@ -171,6 +190,8 @@ class MultiviewNetwork(nn.Module):
             torch.unflatten(sure[:, 0], 0, shape),
             torch.unflatten(evidence, 0, shape),
             torch.unflatten(features, 0, shape),
+            pairs=tuple(each for each in pairs if each),
+            dead=dead,
         )
         if self.gaussians is None or not gaussians:
             return found
@@ -209,8 +230,8 @@ class MultiviewNetwork(nn.Module):
         )
         return splats
 
-    def _features(self, images: Tensor, rig: Rig, told: "_Told") -> Levels:
-        """Features (B V, C, h, w) that know the other views, and all coarser levels."""
+    def _features(self, images: Tensor, rig: Rig, told: Told) -> tuple[Levels, Tensor | None]:
+        """Features (B V, C, h, w) that know the other views, and what `Attended` has as dead."""
         batch, views, _, height, width = images.shape
         use = self.config.masks
         own = self.pyramid(images.flatten(0, 1), told.all_views)
@@ -226,13 +247,13 @@ class MultiviewNetwork(nn.Module):
         lines = None
         if tokens is not None and use.attention == "epipolar":
             lines = _epipolar_lines(rig, (height // 8, width // 8))
-        eighth = self.transformer(torch.unflatten(eighth, 0, (batch, views)), tokens, lines)
-        eighth = eighth.flatten(0, 1)
+        attended = self.transformer(torch.unflatten(eighth, 0, (batch, views)), tokens, lines)
+        eighth = attended.maps.flatten(0, 1)
         up = F.interpolate(eighth, scale_factor=2, mode="bilinear")
         quarter = F.relu(self.merge_quarter(torch.cat((own.quarter, up), dim=1)))
         up = F.interpolate(quarter, scale_factor=2, mode="bilinear")
         half = F.relu(self.merge_half(torch.cat((own.half, up), dim=1)))
-        return Levels(half, quarter, eighth)
+        return Levels(half, quarter, eighth), attended.dead
 
     def _sweep(
         self,
@@ -240,14 +261,17 @@ class MultiviewNetwork(nn.Module):
         maps: Levels,
         first: Levels,
         rig: Rig,
-        told: "_Told",
+        told: Told,
         planes: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and the evidence of the best."""
+    ) -> tuple[Tensor, Tensor, tuple[PairDepth, ...]]:
+        """Logits (B R, D, h, w) of the planes (B, R, D) at 1/4, and the evidence of the best.
+
+        And what each source alone says, as in `Volume`.
+        """
         grey = F.avg_pool2d(images.flatten(0, 1).mean(dim=1, keepdim=True), 2)
         features = self.correlate_quarter.describe(maps.quarter, grey)
         features = torch.unflatten(features, 0, images.shape[:2])
-        weight = told.at(4, told.sources)
+        weight = told.trusted(4)
         volume: Volume = self.correlate_quarter(features, weight, rig, 4, planes)
         if self.edges is not None:
             volume = self.edges(volume, images, weight, rig, planes)
@@ -259,34 +283,38 @@ class MultiviewNetwork(nn.Module):
         context = torch.cat((first.quarter, up), dim=1)
         logits = logits + self.regulariser(logits, context, told.at(4, told.own))
         best = logits.argmax(dim=1)[:, None]
-        return logits, volume.evidence[:, 0].gather(1, best)[:, 0]
+        return logits, volume.evidence[:, 0].gather(1, best)[:, 0], volume.pairs
 
     def _refine(
         self,
         images: Tensor,
         maps: Levels,
         rig: Rig,
-        told: "_Told",
+        told: Told,
         middle: Tensor,
         step: Tensor,
         shape: tuple[int, int],
-    ) -> Tensor:
-        """Inverse depth (B R, 1, h, w) at 1/2, around ``middle`` of the same shape."""
+    ) -> tuple[Tensor, tuple[PairDepth, ...]]:
+        """Inverse depth (B R, 1, h, w) at 1/2, around ``middle`` of the same shape.
+
+        And what each source alone says, as in `Volume`.
+        """
         grey = images.flatten(0, 1).mean(dim=1, keepdim=True)
         features = self.correlate_half.describe(maps.half, grey)
         features = torch.unflatten(features, 0, images.shape[:2])
         offsets = torch.linspace(-1, 1, self.config.planes[1], device=middle.device)
         rho = middle + self.config.reach * step * offsets[:, None, None]
         volume: Volume = self.correlate_half(
-            features, told.at(2, told.sources), rig, 2, torch.unflatten(rho.detach(), 0, shape)
+            features, told.trusted(2), rig, 2, torch.unflatten(rho.detach(), 0, shape)
         )
         fine, _ = expectation(self.filter_half(told.carved(volume)), rho, 0)
-        return fine[:, None]
+        return fine[:, None], volume.pairs
 
 
 ADDED = (
     "pyramid.lateral.",
     "pyramid.gates.",
+    "pyramid.adaptive.",
     "regulariser.mask.",
     "regulariser.gates.",
     "residual.gates.",
@@ -348,49 +376,29 @@ def adopt(
         ) from error
 
 
+def _check(config: MultiviewNetworkConfig) -> None:
+    """Refuse switches of parts that the network has not."""
+    use = config.masks
+    for name, wanted, there in (
+        ("tokens", use.tokens > 0, ("vit",)),
+        ("patch_heads", use.patch_heads, ("vit",)),
+        ("background", use.background, ("vit", "pretrained")),
+    ):
+        if wanted and config.monocular not in there:
+            raise ValueError(
+                f"masks.{name} is a switch of the monocular transformer, and monocular is "
+                f"{config.monocular!r}; set monocular={there[0]}, or leave the switch alone."
+            )
+    if use.free_background and use.attention not in ("heads", "hard-heads"):
+        raise ValueError(
+            "masks.free_background is a switch of groups of heads, and masks.attention is "
+            f"{use.attention!r}; set masks.attention=heads, or leave the switch alone."
+        )
+
+
 def _joined(views: Sequence[Splats]) -> Splats:
     """The Gaussians of all views."""
     return Splats(*(torch.cat(parts) for parts in zip(*(each[:5] for each in views), strict=True)))
-
-
-class _Told(NamedTuple):
-    """Masks (..., 1, H, W) as each part is told of them; None: it is told nothing."""
-
-    masks: Tensor | None  # (B, V, 1, H, W)
-    all_views: Tensor | None  # (B V, 1, H, W)
-    own: Tensor | None  # (B R, 1, H, W), of the references
-    sources: Tensor | None  # (B, V, 1, H, W), if sources count by them
-    guide: Tensor | None  # (B R, 1, H, W), if they guide the upsampling
-    carve: bool  # whether beside them the object is not
-
-    @classmethod
-    def of(cls, masks: Tensor | None, use: MaskUse, count: int, *, carve: bool) -> "_Told":
-        """What is told of masks of which the first ``count`` views are references."""
-        if masks is None:
-            return cls(None, None, None, None, None, carve)
-        own = masks[:, :count].flatten(0, 1)
-        return cls(
-            masks,
-            masks.flatten(0, 1),
-            own,
-            masks if use.sources else None,
-            own if use.guide else None,
-            carve,
-        )
-
-    def carved(self, volume: Volume) -> Volume:
-        """The volume; where masks do not carve nothing is beside the object."""
-        if self.carve and self.sources is not None:
-            return volume
-        return volume._replace(beside=torch.zeros_like(volume.beside))
-
-    @staticmethod
-    def at(stride: int, masks: Tensor | None) -> Tensor | None:
-        """Masks averaged over areas of ``stride`` pixels a side."""
-        if masks is None:
-            return None
-        height, width = masks.shape[-2:]
-        return mask_confidence(masks, (height // stride, width // stride))
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.adaptive import AdaptiveResidual
 from crispdepth.models.multiview.config import MaskUse
 from crispdepth.models.multiview.gates import MaskLateral, SoftGate
 from crispdepth.models.multiview.monocular import standardised
@@ -57,12 +58,15 @@ class Pyramid(nn.Module):
         # These are made last: their first weights are not to be drawn anew.
         self.lateral = nn.ModuleList(map(MaskLateral, widths if use.lateral else ()))
         self.gates = nn.ModuleList(map(SoftGate, widths if use.gating else ()))
+        self.adaptive = AdaptiveResidual(quarter) if use.pac else None
 
     def forward(self, images: Tensor, masks: Tensor | None) -> Levels:
         """Photos (N, 3, H, W) and masks (N, 1, H, W) in [0, 1]; H and W are multiples of 8."""
         x = F.relu(F.instance_norm(self.stem(standardised(images))), inplace=True)
         half = self._told(0, self.at_half(x), masks)
         quarter = self._told(1, self.at_quarter(half), masks)
+        if self.adaptive is not None:
+            quarter = self.adaptive(quarter, masks)
         return Levels(half, quarter, self._told(2, self.at_eighth(quarter), masks))
 
     def _told(self, level: int, x: Tensor, masks: Tensor | None) -> Tensor:

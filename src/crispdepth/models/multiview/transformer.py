@@ -1,13 +1,19 @@
 """Attention within and between views: features that know what the other views show (spec 1.5)."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crispdepth.models.multiview.config import MaskAttention
-from crispdepth.ops.attention import HeadGroups, epipolar_object_mask, head_group_bias
+from crispdepth.models.multiview.config import MaskUse
+from crispdepth.ops.attention import (
+    HeadGroups,
+    epipolar_object_mask,
+    head_group_bias,
+    head_group_mask,
+)
 
 TEMPERATURE = 10_000.0
 """Of the wave lengths of positions."""
@@ -105,16 +111,28 @@ class Windows:
         return torch.where(region[:, :, None] == region[:, None], 0.0, BLOCKED)[:, None]
 
 
+class Attended(NamedTuple):
+    """What `MultiviewTransformer` makes of its maps."""
+
+    maps: Tensor  # (B, V, C, h, w)
+    # (): of the queries of the object, the share that finds nothing of the object on its epipolar
+    # lines within its window (2.11); None where no lines were asked for
+    dead: Tensor | None
+
+
 class MultiviewTransformer(nn.Module):
     """Blocks of self attention and cross attention in windows."""
 
-    def __init__(
-        self, channels: int, blocks: int, heads: int, attention: MaskAttention = "none"
-    ) -> None:
-        """Channels are a multiple of the heads; masks steer the ``attention`` without weights."""
+    def __init__(self, channels: int, blocks: int, heads: int, use: MaskUse | None = None) -> None:
+        """Channels are a multiple of the heads; masks steer the attention without weights.
+
+        None: of masks it is told nothing.
+        """
         super().__init__()
-        self.attention = attention
-        self.groups = HeadGroups.of(heads) if attention == "heads" else None
+        self.attention = "none" if use is None else use.attention
+        self.free_background = use is not None and use.free_background
+        grouped = self.attention in ("heads", "hard-heads")
+        self.groups = HeadGroups.of(heads) if grouped else None
         self.own = nn.ModuleList(
             Attention(channels, heads, feeds_forward=False) for _ in range(blocks)
         )
@@ -124,7 +142,7 @@ class MultiviewTransformer(nn.Module):
 
     def forward(
         self, maps: Tensor, masks: Tensor | None = None, epipolar: Tensor | None = None
-    ) -> Tensor:
+    ) -> Attended:
         """Maps that know those of the other views; the order of the views does not matter.
 
         Args:
@@ -135,6 +153,7 @@ class MultiviewTransformer(nn.Module):
         """
         x = maps.permute(0, 1, 3, 4, 2)
         size = (x.shape[2], x.shape[3])
+        dead: list[Tensor] = []
         for number, (own, others) in enumerate(zip(self.own, self.others, strict=True)):
             windows = Windows(size, shifted=number % 2 == 1)
             apart = windows.apart(x.device)
@@ -146,7 +165,7 @@ class MultiviewTransformer(nn.Module):
             bias = None if apart is None else apart.repeat(batch // 4, 1, 1, 1)
             tokens = torch.stack(
                 [
-                    own(tokens[:, view], tokens[:, view], self._steered(bias, known, [view]))
+                    own(tokens[:, view], tokens[:, view], self._grouped(bias, known, view, [view]))
                     for view in range(views)
                 ],
                 dim=1,
@@ -155,46 +174,68 @@ class MultiviewTransformer(nn.Module):
             found = []
             for view in range(views):
                 rest = [other for other in range(views) if other != view]
-                steered = self._steered(across, known, rest)
+                steered = self._grouped(across, known, view, rest)
                 if self.attention == "epipolar" and epipolar is not None and rest:
-                    steered = self._along_lines(steered, windows, epipolar, known, view, rest)
+                    lines = [windows.between(epipolar[:, view, other]) for other in rest]
+                    steered = self._along_lines(
+                        steered, torch.cat(lines, dim=-1), known, view, rest, dead
+                    )
                 found.append(others(tokens[:, view], tokens[:, rest].flatten(1, 2), steered))
             x = windows.join(torch.stack(found, dim=1))
-        return x.permute(0, 1, 4, 2, 3)
+        return Attended(x.permute(0, 1, 4, 2, 3), torch.stack(dead).mean() if dead else None)
 
-    def _steered(
-        self, bias: Tensor | None, known: Tensor | None, views: list[int]
+    def _grouped(
+        self, bias: Tensor | None, known: Tensor | None, view: int, keys: list[int]
     ) -> Tensor | None:
-        """The bias for keys of these views, with that of the groups of heads (2.10 b)."""
-        if self.groups is None or known is None or not views:
+        """The bias for tokens of a view and keys of others, with that of groups of heads (2.10 b).
+
+        Heads of a hard group that finds nothing in a window look everywhere in it.
+        """
+        if self.groups is None or known is None or not keys:
             return bias
-        groups = head_group_bias(known[:, views].flatten(1), self.groups)
+        masks = known[:, keys].flatten(1)
+        queries = known[:, view] if self.free_background else None
+        if self.attention == "heads":
+            groups = head_group_bias(masks, self.groups, queries)
+        else:
+            groups = _only(head_group_mask(masks, self.groups, queries), bias)
         return groups if bias is None else bias + groups
 
     def _along_lines(
         self,
         bias: Tensor | None,
-        windows: "Windows",
-        epipolar: Tensor,
+        lines: Tensor,
         known: Tensor | None,
         view: int,
         rest: list[int],
+        dead: list[Tensor],
     ) -> Tensor | None:
         """The bias that leaves tokens of the object what may show the same point of it (2.11).
 
-        Where the object is everywhere there is no object to tell: views without masks attend as
-        if there were none.
+        Of a token that finds none of the object on its lines (``dead`` gets their share), all of
+        the object counts. Where the object is everywhere there is no object to tell: views without
+        masks attend as if there were none.
         """
         if known is None:
             return bias
-        lines = torch.cat([windows.between(epipolar[:, view, other]) for other in rest], dim=-1)
         inside = known[:, rest].flatten(1)[:, None] > 0.5  # (b 4, 1, m)
-        allowed = epipolar_object_mask(lines, inside).allowed
-        # Tokens beside the object, and those that would be left with nothing, look everywhere.
+        if bias is not None:  # what the shift of the windows brought together is no key
+            inside = inside & (bias[:, 0] == 0)
         told = (known[:, view] > 0.5) & ~(known[:, view] == 1).all(dim=1, keepdim=True)
-        free = ~told[..., None] | ~allowed.any(dim=-1, keepdim=True)
-        shut = torch.where(allowed | free, 0.0, BLOCKED)[:, None]
+        keys = epipolar_object_mask(lines, inside, told)
+        dead.append(keys.dead)
+        # Tokens beside the object look everywhere, as do those that find none of it at all.
+        shut = _only((keys.allowed | ~told[..., None])[:, None], bias)
         return shut if bias is None else bias + shut
+
+
+def _only(allowed: Tensor, bias: Tensor | None) -> Tensor:
+    """The bias (..., q, k) that shuts what is not allowed, but for queries that would have nothing.
+
+    ``bias``: what shuts keys already, by less than `BLOCKED` / 2 it does not.
+    """
+    open_ = allowed if bias is None else allowed & (bias > BLOCKED / 2)
+    return torch.where(allowed | ~open_.any(dim=-1, keepdim=True), 0.0, BLOCKED)
 
 
 def positions(size: tuple[int, int], channels: int, device: torch.device) -> Tensor:

@@ -70,9 +70,18 @@ class PairUncertainty(NamedTuple):
         """``exp(-s)``, (N, 1, 1, h, w)."""
         return torch.exp(-self.log_uncertainty)[:, :, None]
 
-    def inverse_depth(self, candidates: Tensor) -> Tensor:
-        """The mean (N, 1, h, w) of candidates (N, D, 1 | h, 1 | w)."""
-        return (self.probability * candidates).sum(dim=1, keepdim=True)
+    def depth(self, candidates: Tensor) -> "PairDepth":
+        """By the mean of inverse depths (N, D, 1 | h, 1 | w)."""
+        mean = (self.probability * candidates).sum(dim=1)
+        return PairDepth(mean, candidates[:, 1] - candidates[:, 0], self.log_uncertainty[:, 0])
+
+
+class PairDepth(NamedTuple):
+    """What one source alone says."""
+
+    inverse_depth: Tensor  # (N, h, w)
+    step: Tensor  # (N, 1 | h, 1 | w) between the candidates
+    log_uncertainty: Tensor  # (N, h, w) in [-10, 10], of the inverse depth in steps
 
 
 class UncertaintyNetwork(nn.Module):
@@ -99,27 +108,6 @@ class UncertaintyNetwork(nn.Module):
         hidden = F.relu(self.second(F.relu(self.first(entropy)))) + entropy
         s = self.last(hidden).float().clamp(-MOST_UNCERTAIN, MOST_UNCERTAIN)
         return PairUncertainty(s, probability)
-
-
-def uncertainty_loss(
-    inverse_depth: Tensor, target: Tensor, step: Tensor, log_uncertainty: Tensor, weight: Tensor
-) -> Tensor:
-    """``|d - d*| / step * exp(-s) + s``, the weighted mean; least at s = log(|d - d*| / step).
-
-    Args:
-        inverse_depth: (N, 1, h, w) of one source alone.
-        target: (N, 1, h, w), finite.
-        step: of the candidates, broadcast against the maps, > 0.
-        log_uncertainty: (N, 1, h, w).
-        weight: (N, 1, h, w) >= 0; 0 where there is no truth.
-
-    Returns:
-        (); 0 where nothing has a weight.
-    """
-    error = (inverse_depth - target).abs() / step
-    values = error * torch.exp(-log_uncertainty) + log_uncertainty
-    total = weight.sum()
-    return (weight * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
 class PixelViewWeight(nn.Module):

@@ -166,6 +166,11 @@ class PairConvolution(nn.Module):
         """Of ``channels`` features of each of the two, to ``width``."""
         super().__init__()
         self.whole = nn.Conv3d(2 * channels, width, 3, padding=1, bias=False)
+        # It starts from differences of features: from unrelated halves it takes many more steps
+        # until planes are told apart at all.
+        with torch.no_grad():
+            own, theirs = self.whole.weight.chunk(2, dim=1)
+            theirs.copy_(-own)
 
     def of_reference(self, features: Tensor) -> Tensor:
         """What the reference contributes to the farthest, the inner and the nearest planes.
