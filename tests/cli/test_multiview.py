@@ -106,6 +106,15 @@ def test_a_single_view_is_refused_with_advice(
     assert not (tmp_path / "depths").exists()
 
 
+def test_depths_that_would_not_be_read_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["multiview", "scene", "--depths", "mine", "-o", str(tmp_path / "depths")]
+    assert main(words) == 2
+    assert "from the photos alone" in capsys.readouterr().err
+    assert not (tmp_path / "depths").exists()
+
+
 def test_help_and_files_of_depths_need_no_torch() -> None:
     program = (
         "import sys; from crispdepth.cli.main import main; import crispdepth.io.view_depths\n"

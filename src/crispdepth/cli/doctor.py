@@ -69,7 +69,7 @@ def run(options: DoctorOptions) -> int:
     for finding in _examine():
         findings.append(finding)
         if not options.json:
-            print(f"{finding.state:<8}{finding.name:<24}{finding.detail}")
+            print(f"{finding.state:<8}{finding.name:<28}{finding.detail}")
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings]))
     broken = any(finding.state == "broken" for finding in findings)

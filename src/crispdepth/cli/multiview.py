@@ -50,7 +50,8 @@ def run(options: MultiviewOptions) -> int:
     """Run ``crispdepth multiview`` and return its exit code.
 
     Raises:
-        UsageError: weights without the method that they are for.
+        UsageError: weights without the method that they are for, or depths, which this command
+            does not read.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
     """
@@ -58,6 +59,11 @@ def run(options: MultiviewOptions) -> int:
         raise UsageError(
             "--weights are of a network: add --method multiview or --method stereo, or leave them "
             "out."
+        )
+    if options.depths is not None:
+        raise UsageError(
+            "--depths: this command finds depth from the photos alone. What reads depths is "
+            "`crispdepth fuse`, `splat` and `reconstruct --method given`."
         )
     try:
         import torch
