@@ -1,6 +1,6 @@
 """Each technique of the multi-view network off or on, at the same budget, with several seeds.
 
-    python benchmarks/multiview_ablation.py --data rooms.pack objects.pack --init RUN [--steps 200]
+    python benchmarks/multiview_ablation.py --data rooms.pack objects.pack --init RUN [--steps 120]
 
 Every variant starts from the best weights of one run (parts that it lacks are left out, parts that
 only it has start as they are made, which changes nothing), is trained on for ``--steps`` with the
@@ -108,13 +108,13 @@ class Options:
     init: Path
     """The run to start from."""
 
-    steps: int = 200
+    steps: int = 120
     """Steps of each variant."""
 
     seeds: int = 3
     """Trainings of each variant."""
 
-    curriculum: str = "1 128x160 3 1"
+    curriculum: str = "1 96x128 2-3 1"
     """Size, views and batch, as `crispdepth train multiview` has it."""
 
     held_out_samples: int = 40

@@ -54,13 +54,18 @@ def test_a_wrong_name_is_a_usage_error_before_anything_is_read(
     assert "make it first" in capsys.readouterr().err
 
 
-def test_a_scene_without_depth_says_what_to_do(
-    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def rewrite_without_depth(scene: Path, **more: str) -> None:
+    """The scene's own depth is no longer named."""
     facts = json.loads((scene / "transforms.json").read_text())
     for frame in facts["frames"]:
         frame.pop("depth_file_path", None)
-    (scene / "transforms.json").write_text(json.dumps(facts))
+    (scene / "transforms.json").write_text(json.dumps(facts | more))
+
+
+def test_a_scene_without_depth_says_what_to_do(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_without_depth(scene)
     assert main(["fuse", str(scene), "-o", str(tmp_path / "a.ply")]) == 1
     assert "crispdepth reconstruct" in capsys.readouterr().err
 
@@ -68,9 +73,6 @@ def test_a_scene_without_depth_says_what_to_do(
 def test_relative_depth_from_a_folder_is_fused_at_the_scale_of_the_sparse_points(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts = json.loads((scene / "transforms.json").read_text())
-    for frame in facts["frames"]:
-        frame.pop("depth_file_path", None)
     (tmp_path / "rough").mkdir()
     for number, camera in enumerate(around(12, 4.0)):
         depth = sphere_depth(camera)
@@ -81,7 +83,7 @@ def test_relative_depth_from_a_folder_is_fused_at_the_scale_of_the_sparse_points
     ball = np.random.default_rng(0).normal(size=(2000, 3))
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)
     write_points(scene / "points.ply", ball.astype(np.float32), np.zeros((2000, 3), np.uint8))
-    (scene / "transforms.json").write_text(json.dumps({**facts, "ply_file_path": "points.ply"}))
+    rewrite_without_depth(scene, ply_file_path="points.ply")
     out = tmp_path / "ball.ply"
     words = ["fuse", str(scene), "--depths", str(tmp_path / "rough"), "--resolution", "32"]
     assert main([*words, "-o", str(out)]) == 0

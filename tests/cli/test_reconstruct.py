@@ -9,7 +9,9 @@ import pytest
 from crispdepth.cli.bench_reconstruct import NUMBERS, table
 from crispdepth.cli.errors import ExitCode
 from crispdepth.cli.main import main
+from crispdepth.io.depths import write_depth
 from crispdepth.io.meshes import read_mesh
+from crispdepth.io.scenes import read_scene
 from crispdepth.io.scenes.export import write_transforms
 from crispdepth.types import DepthMap, MaskSet, View, scene_of_views
 from tests.analytic import around, box_depth, rays
@@ -50,12 +52,25 @@ def test_one_command_makes_a_mesh_and_says_how(
     assert capsys.readouterr().out.strip() == str(out)
 
 
+def test_depths_from_a_folder_are_taken_though_one_is_missing(box: Path, tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    mine.mkdir()
+    for view in list(read_scene(box))[1:]:
+        assert view.depth is not None
+        write_depth(mine / f"{Path(view.name).stem}.exr", view.depth)
+    words = ["reconstruct", str(box), "--depths", str(mine), "-o", str(out), "--no-report"]
+    assert main([*words, "--quality", "preview", "--what", "mesh", "-q"]) == ExitCode.OK
+    assert (out / "mesh.ply").is_file()
+    assert not (out / "depth").exists()  # none were matched
+
+
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
         (["nowhere"], ExitCode.FAILURE, "nowhere"),
         (["."], ExitCode.FAILURE, "scene.json"),
         ([".", "--longest", "100"], ExitCode.USAGE, "--quality"),
+        ([".", "--depths", "mine", "--method", "stereo"], ExitCode.USAGE, "leave one of them"),
         ([".", "-o", "file.txt"], ExitCode.USAGE, "is a file"),
         ([".", "--quality", "best"], ExitCode.USAGE, "quality"),
     ],

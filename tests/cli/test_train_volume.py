@@ -80,7 +80,7 @@ def test_depths_of_the_stereo_have_its_overlap_mask_as_confidence(
     find = ["train", "depths", pack, "-o", str(depths), "--every", "2", "--consistent", "0"]
     weights = ("--weights", str(volume_weights))
     assert main([*find, "--method", "classical", *weights]) == ExitCode.USAGE
-    assert "choose --method multiview or --method stereo" in capsys.readouterr().err
+    assert "add --method multiview or --method stereo" in capsys.readouterr().err
     assert main([*find, "--method", "stereo", *weights]) == ExitCode.OK
     network = load_stereo(volume_weights)
     frames = ball_frames("a", 3)

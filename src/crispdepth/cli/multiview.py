@@ -55,11 +55,9 @@ def run(options: MultiviewOptions) -> int:
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
     """
-    if options.weights is not None and options.method == "classical":
-        raise UsageError(
-            "--weights are of a network: add --method multiview or --method stereo, or leave them "
-            "out."
-        )
+    from crispdepth.cli.torch_extra import require_device, require_network
+
+    require_network(options.method, options.weights)
     if options.depths is not None:
         raise UsageError(
             "--depths: this command finds depth from the photos alone. What reads depths is "
@@ -74,7 +72,6 @@ def run(options: MultiviewOptions) -> int:
             f'Depth from several views needs {error.name}: pip install "crispdepth[torch]"'
         ) from error
     from crispdepth.api.networks import load_depth_network
-    from crispdepth.cli.torch_extra import require_device
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
 
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)

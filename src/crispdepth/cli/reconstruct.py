@@ -62,20 +62,28 @@ def run(options: ReconstructOptions) -> int:
         raise UsageError("The size of the maps goes with --quality; leave --longest away.")
     if options.out.is_file():
         raise UsageError(f"-o {options.out} is a file; name a folder.")
+    config = options.config
+    if options.depths is not None:
+        if config.method not in ("auto", "given"):
+            raise UsageError(
+                f"--method {config.method} finds depth from the photos, and --depths names some "
+                "that is there: leave one of them away."
+            )
+        config = replace(config, method="given")  # views without a file have none
     require_torch("Reconstruction")
     require_device(options.device)
 
     from crispdepth.api.scene import SUMMARY, reconstruct
     from crispdepth.api.scene_report import write_report
 
-    longest = LONGER_SIDE[options.config.quality]
+    longest = LONGER_SIDE[config.quality]
     opened = open_input(replace(options, longest=longest))
     terminal = Terminal(options.quiet, options.json, bar=not options.no_progress)
     result = reconstruct(
         opened,
         options.out,
         what=options.what,
-        config=options.config,
+        config=config,
         device=options.device,
         overwrite=options.overwrite,
         watch=terminal,

@@ -8,6 +8,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from crispdepth.cli.errors import ExitCode, UsageError
 from crispdepth.cli.terminal import Terminal
+from crispdepth.cli.torch_extra import require_network
 from crispdepth.cli.train import Format
 from crispdepth.tasks.multiview_config import MultiviewConfig
 
@@ -61,11 +62,7 @@ def run(options: TrainDepthsOptions) -> int:
 
     if options.every < 1:
         raise UsageError(f"--every must be 1 or more, got {options.every}.")
-    if options.weights is not None and options.method == "classical":
-        raise UsageError(
-            "--weights are of a network: choose --method multiview or --method stereo, or leave "
-            "them out."
-        )
+    require_network(options.method, options.weights)
     try:
         from crispdepth.training.rough_depths import cache_depths
     except ModuleNotFoundError as error:

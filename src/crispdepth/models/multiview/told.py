@@ -17,23 +17,19 @@ class Told(NamedTuple):
     all_views: Tensor | None  # (B V, 1, H, W)
     own: Tensor | None  # (B R, 1, H, W), of the references
     use: MaskUse
-    guide: Tensor | None  # (B R, 1, H, W), if they guide the upsampling
     carve: bool  # whether beside them the object is not
 
     @classmethod
     def of(cls, masks: Tensor | None, use: MaskUse, count: int, *, carve: bool) -> "Told":
         """What is told of masks of which the first ``count`` views are references."""
         if masks is None:
-            return cls(None, None, None, use, None, carve)
-        own = masks[:, :count].flatten(0, 1)
-        return cls(
-            masks,
-            masks.flatten(0, 1),
-            own,
-            use,
-            own if use.guide else None,
-            carve,
-        )
+            return cls(None, None, None, use, carve)
+        return cls(masks, masks.flatten(0, 1), masks[:, :count].flatten(0, 1), use, carve)
+
+    @property
+    def guide(self) -> Tensor | None:
+        """Masks (B R, 1, H, W) that guide the upsampling; None: none do."""
+        return self.own if self.use.guide else None
 
     def carved(self, volume: Volume) -> Volume:
         """The volume; where masks do not carve nothing is beside the object."""
