@@ -2,13 +2,17 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from crispdepth.tasks.workers import AT_ONCE, workers
+from crispdepth.tasks.workers import AT_ONCE, InOrder, workers
 
 CPU = torch.device("cpu")
 
@@ -55,3 +59,72 @@ def test_what_was_not_begun_is_dropped_and_errors_pass() -> None:
         fail()
     assert sum(each.cancelled() for each in waiting) > 90
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_tasks_begin_when_they_can_in_the_order_they_came(threads: int) -> None:
+    torch.set_num_threads(threads)
+    with workers(CPU) as pool, closing(InOrder(pool)) as tasks:
+        gate = threading.Event()
+        blocked = tasks.submit(lambda: gate.wait(30))
+        begun: list[str] = []
+
+        def note(name: str) -> str:
+            begun.append(name)
+            return name
+
+        late = tasks.submit(lambda: note("late") + str(blocked.result()), [blocked, blocked])
+        for name in "abc":
+            tasks.submit(partial(note, name))
+        if threads == 1:  # all could begin but the one worker is held: the first come first
+            gate.set()
+            assert late.result(30) == "lateTrue"
+            tasks.submit(lambda: None).result(30)
+            assert begun == ["late", "a", "b", "c"]
+        else:  # who needs something holds no worker up
+            while len(begun) < 3:
+                time.sleep(0.01)
+            assert "late" not in begun
+            gate.set()
+            assert late.result(30) == "lateTrue"
+
+
+def test_errors_come_to_who_needs_the_result_and_stop_nothing_else() -> None:
+    torch.set_num_threads(2)
+    with workers(CPU) as pool, closing(InOrder(pool)) as tasks:
+        wrong = tasks.submit(lambda: 1 // 0)
+        needs = tasks.submit(wrong.result, [wrong])
+        other = tasks.submit(lambda: 2)
+        for each in (wrong, needs):
+            with pytest.raises(ZeroDivisionError):
+                each.result(30)
+        assert other.result(30) == 2
+
+
+def test_results_live_as_long_as_who_needs_them() -> None:
+    torch.set_num_threads(1)
+    gate = threading.Event()
+    with workers(CPU) as pool, closing(InOrder(pool)) as tasks:
+        first = tasks.submit(lambda: np.zeros(3))
+        second = tasks.submit(partial(lambda each: each.result() + 1, first), [first])
+        held = tasks.submit(partial(lambda each: gate.wait(30), first), [first])
+        alive = weakref.ref(second.result(30))
+        assert alive() is not None
+        before = weakref.ref(first.result())
+        del second  # only what ran needed it; the first is still needed by what holds a worker
+        assert alive() is None
+        del first
+        assert before() is not None
+        gate.set()
+        held.result(30)
+    assert before() is None
+
+
+def test_nothing_begins_after_the_end() -> None:
+    torch.set_num_threads(1)
+    begun: list[int] = []
+    with workers(CPU) as pool, closing(InOrder(pool)) as tasks:
+        first = tasks.submit(lambda: time.sleep(0.2))
+        for number in range(100):
+            tasks.submit(partial(begun.append, number), [first])
+    assert len(begun) < 10

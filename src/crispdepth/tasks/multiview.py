@@ -7,6 +7,8 @@ and kept where these agree.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ from crispdepth.tasks.multiview_agreement import (
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.multiview_matching import SWEPT, Matching
 from crispdepth.tasks.multiview_photos import crop
-from crispdepth.tasks.workers import workers
+from crispdepth.tasks.workers import InOrder, workers
 from crispdepth.types import DepthMap, Float32Map, Scene, ViewDepth
 
 _PROBED = 160  # pixels of the longer side at which unknown bounds are looked for
@@ -108,19 +110,18 @@ class _Matcher:
 
     def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
         """See `estimate_depths`."""
-        with workers(self._matching.device) as pool:
-            depths = self._begin(pool, indices)
+        with workers(self._matching.device) as pool, closing(InOrder(pool)) as tasks:
+            depths = self._begin(pool, tasks, indices)
             while depths:
                 index, found = depths.popleft()
                 yield index, found.result()
 
     def _begin(
-        self, pool: ThreadPoolExecutor, indices: Sequence[int]
+        self, pool: ThreadPoolExecutor, tasks: InOrder, indices: Sequence[int]
     ) -> deque[tuple[int, Future[ViewDepth]]]:
         """All work, in the order in which depths are wanted.
 
-        Nothing waits for what has no worker yet, as that was begun before; an estimate is
-        forgotten when all have it that were waiting for it.
+        An estimate is forgotten when all have it that need it.
         """
         rounds = _CORRECTIONS if self._config.consistent else 0
         reached = set(indices)
@@ -132,23 +133,25 @@ class _Matcher:
         def estimate(index: int, corrections: int) -> Future[Estimate]:
             key = index, corrections
             if key not in begun:
-                begun[key] = (
-                    pool.submit(self._correct, index, asked(index, corrections - 1))
+                needs = asked(index, corrections - 1) if corrections else []
+                task = (
+                    partial(self._correct, index, needs)
                     if corrections
-                    else pool.submit(self._match, index)
+                    else partial(self._match, index)
                 )
+                begun[key] = tasks.submit(task, needs)
             return begun[key]
 
         def asked(index: int, corrections: int) -> list[Future[Estimate]]:
             others = self._sources[index][0] if rounds else ()
             return [estimate(each, corrections) for each in (index, *others)]
 
-        before = max(rounds - 1, 0)
-        depths = deque(
-            (index, pool.submit(self._confirm, index, asked(index, before), asked(index, 0)))
-            for index in indices
-        )
-        begun.clear()  # only what waits for an estimate holds it now
+        def confirmed(index: int) -> Future[ViewDepth]:
+            latest, alone = asked(index, max(rounds - 1, 0)), asked(index, 0)
+            return tasks.submit(partial(self._confirm, index, latest, alone), latest + alone)
+
+        depths = deque((index, confirmed(index)) for index in indices)
+        begun.clear()  # only what needs an estimate holds it now
         return depths
 
     def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:

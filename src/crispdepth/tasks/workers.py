@@ -5,11 +5,16 @@ lose much where something else runs, for threads that wait for each other spin. 
 side wait for nothing.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Generic, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 AT_ONCE = 4
 """Workers at most: each holds the arrays of what it computes."""
@@ -30,3 +35,77 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+class InOrder:
+    """Tasks that need the results of others: begun as soon as these are there.
+
+    No worker ever waits for another. Of the tasks that could begin, the one that was submitted
+    first does, so what lies far ahead is begun, and its result kept, only by who has nothing else
+    to do.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        """
+        Args:
+            pool: runs the tasks; it may have other work, too.
+        """
+        self._pool = pool
+        self._lock = Lock()
+        self._open = True
+        self._submitted = 0
+        self._tasks: dict[int, _Task[Any]] = {}  # what has not begun, by number
+        self._ready: list[int] = []  # a heap of those that could begin
+
+    def submit(self, run: Callable[[], T], needs: Sequence[Future[Any]] = ()) -> Future[T]:
+        """The result of ``run``, which is called when all of ``needs`` are done, also if they
+        failed; it is forgotten together with what it holds once it was called.
+        """
+        task = _Task(run, len(needs) + 1)
+        with self._lock:
+            number = self._submitted
+            self._submitted += 1
+            self._tasks[number] = task
+        for each in needs:  # a future keeps what it calls, so that must hold no result
+            each.add_done_callback(lambda _: self._one_less(number))
+        self._one_less(number)
+        return task.result
+
+    def close(self) -> None:
+        """Begin nothing more; what has not begun stays without a result."""
+        with self._lock:
+            self._open = False
+
+    def _one_less(self, number: int) -> None:
+        with self._lock:
+            task = self._tasks[number]
+            task.missing -= 1
+            if not task.missing and self._open:
+                heapq.heappush(self._ready, number)
+                self._pool.submit(self._run_first)
+
+    def _run_first(self) -> None:
+        with self._lock:
+            task = self._tasks.pop(heapq.heappop(self._ready))
+        task()
+
+
+class _Task(Generic[T]):
+    """What is called once, how many results it still misses, and where its own goes."""
+
+    def __init__(self, run: Callable[[], T], missing: int) -> None:
+        self._run = run
+        self.missing = missing
+        self.result: Future[T] = Future()
+
+    def __call__(self) -> None:
+        run = self._run
+        del self._run
+        try:
+            found = run()
+        except BaseException as error:  # it is raised to who asks for the result
+            del run
+            self.result.set_exception(error)
+        else:
+            del run  # before anyone is told: what it holds is free then
+            self.result.set_result(found)
