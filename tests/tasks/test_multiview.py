@@ -193,7 +193,7 @@ def test_estimates_are_forgotten_when_all_have_them() -> None:
     gc.collect()
     gc.disable()
     try:
-        wanted = estimate_depths(scene_of_views(row(9)), replace(BOUNDS, sources=1))
+        wanted = estimate_depths(scene_of_views(row(9)), replace(BOUNDS, sources=1, neighbours=1))
         for _ in range(8):
             next(wanted)
         held = [each for each in gc.get_objects() if type(each) is Estimate]
@@ -287,6 +287,7 @@ def test_photos_are_refined_at_their_own_size() -> None:
     "wrong",
     [
         {"sources": 0},
+        {"neighbours": -1},
         {"consistent": -1},
         {"tolerance": 0.0},
         {"near": 1.0},
@@ -306,7 +307,7 @@ def test_without_confirmation_no_other_view_is_matched(views: list[View]) -> Non
         asked.append(index)
         return views[index]
 
-    config = replace(BOUNDS, consistent=0, sources=1)
+    config = replace(BOUNDS, consistent=0, sources=1, neighbours=1)
     ((index, found),) = estimate_depths(replace(scene, read=read), config, indices=[2])
     assert index == 2
     assert 2 in asked

@@ -15,6 +15,7 @@ from crispdepth.evaluation.views import psnr, silhouette_iou, ssim
 from crispdepth.io.atomic import write_text
 from crispdepth.ops.images import eight_bit
 from crispdepth.ops.rasterise import rasterise, shade
+from crispdepth.ops.resample import shrink
 from crispdepth.tasks.reconstruct import spread
 from crispdepth.tasks.render import gaussian_renderer, orbit_cameras, orbit_points
 from crispdepth.types import Camera, Mesh, Scene, View
@@ -203,17 +204,20 @@ def _mesh_tables(mesh: Mesh | None, scene: Scene) -> list[MetricTable]:
             name = f"{key} at {100 * threshold:g} cm"
             columns.append(MetricColumn(name, name, False, 3))
             row[name] = value
-    title = "Mesh against the true surface that the photos show"
+    title = "Mesh against the true surface that the photos and masks show"
     return [MetricTable(title, columns, {"mesh": row})]
 
 
 def _seen(mesh: Mesh, scene: Scene) -> Mesh:
-    """The points of a mesh that the views see, at their pixels: vertices without faces."""
+    """The points of a mesh that the views see where their masks let something be reconstructed, at
+    their pixels: vertices without faces.
+    """
     points = []
     for index in spread(len(scene), 48):
         camera = _small(in_source(scene.cameras[index], scene))
         depth = rasterise(mesh, camera).depth
-        y, x = np.nonzero(depth)
+        wanted = shrink(_in_object(scene[index]).astype(np.float32), camera.size) >= 0.5
+        y, x = np.nonzero(depth * wanted)
         rays = np.stack([x + 0.5, y + 0.5, np.ones(len(x))], axis=1) @ np.linalg.inv(camera.K).T
         pose = camera.cam_from_world
         points.append((rays * depth[y, x][:, None] - pose[:3, 3]) @ pose[:3, :3])

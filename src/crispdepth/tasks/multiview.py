@@ -106,6 +106,7 @@ class _Matcher:
         self._matching, self._note = matching, note
         self._scene, self._config = matching.scene, matching.config
         self._silhouettes: dict[int, Float32Map | None] = {}
+        # The views that each is matched with and, after these, those that only correct it.
         self._sources: dict[int, tuple[tuple[int, ...], Bounds]] = {}
 
     def run(self, indices: Sequence[int]) -> Iterator[tuple[int, ViewDepth]]:
@@ -155,7 +156,7 @@ class _Matcher:
         return depths
 
     def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:
-        """The views that each is matched with, and the bounds of its depths."""
+        """The views that each is compared with, the best first, and the bounds of its depths."""
         for index, sources in zip(indices, pool.map(self._sources_of, indices), strict=True):
             self._sources[index] = sources
             if not sources[0]:
@@ -172,7 +173,8 @@ class _Matcher:
         return self._select(index, bounds), bounds
 
     def _select(self, index: int, bounds: Bounds) -> tuple[int, ...]:
-        return select_sources(self._scene.cameras, index, *bounds, self._config.sources).indices
+        count = max(self._config.sources, self._config.neighbours)
+        return select_sources(self._scene.cameras, index, *bounds, count).indices
 
     def _known_bounds(self, index: int) -> Bounds | None:
         """What user, scene, masks or points say; None where they say nothing."""
@@ -194,7 +196,7 @@ class _Matcher:
 
     def _probe(self, index: int, wide: Bounds) -> Bounds:
         """Bounds of what a quick sweep of a small photo is sure of; ``wide`` if of too little."""
-        chosen = self._select(index, wide)
+        chosen = self._select(index, wide)[: self._config.sources]
         if not chosen:
             return wide
         photo = self._matching.photo(index, size_within(_PROBED, self._scene.cameras[index].size))
@@ -217,7 +219,7 @@ class _Matcher:
     def _match(self, index: int) -> Estimate:
         """The estimate that a view finds alone."""
         chosen, bounds = self._sources[index]
-        return self._matching.match(index, chosen, *bounds)
+        return self._matching.match(index, chosen[: self._config.sources], *bounds)
 
     @torch.inference_mode()
     def _correct(self, index: int, asked: Sequence[Future[Estimate]]) -> Estimate:

@@ -16,8 +16,11 @@ class MultiviewConfig:
     quality: Quality = "normal"
     """Longer side of the depth maps: 320, 640 or 1280 pixels, never more than the photo's."""
 
-    sources: int = 6
+    sources: int = 4
     """Views that each view is matched with."""
+
+    neighbours: int = 6
+    """Views that correct and confirm its depth: those, and the next best."""
 
     consistent: int = 2
     """Views whose depth must agree with a pixel's for it to be valid."""
@@ -38,6 +41,8 @@ class MultiviewConfig:
                 "Matching needs sources >= 1, consistent >= 0 and 0 < tolerance < 1, got "
                 f"{self.sources}, {self.consistent} and {self.tolerance:g}."
             )
+        if self.neighbours < 0:
+            raise ValueError(f"Neighbours are 0 or more, got {self.neighbours}.")
         if (self.near is None) != (self.far is None):
             raise ValueError("State both the nearest and the farthest depth, or neither.")
         if self.near is not None and self.far is not None and not 0 < self.near < self.far:

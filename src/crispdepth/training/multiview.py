@@ -21,8 +21,9 @@ from crispdepth.data.datasets import RgbdFrame
 from crispdepth.data.multiview_config import MultiviewSampleConfig
 from crispdepth.data.multiview_samples import MultiviewSample, MultiviewSampler
 from crispdepth.data.posed_scenes import with_views
+from crispdepth.models.multiview.adopt import adopt
 from crispdepth.models.multiview.config import MultiviewNetworkConfig
-from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction, adopt
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
 from crispdepth.models.weights import load_multiview
 from crispdepth.training.checkpoint import read_weights
 from crispdepth.training.config import FitConfig, MultiviewObjective, MultiviewStage

@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crispdepth.models.multiview.adopt import adopt
 from crispdepth.models.multiview.config import NO_MASKS, MaskUse, MultiviewNetworkConfig
 from crispdepth.models.multiview.cost import expectation
-from crispdepth.models.multiview.network import (
-    ADDED,
-    MultiviewNetwork,
-    MultiviewPrediction,
-    adopt,
-)
+from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
 
 SMALL = MultiviewNetworkConfig(
     widths=(8, 8, 16), attention_blocks=2, heads=4, planes=(16, 6), unet_width=16, features=8
@@ -162,28 +158,6 @@ def test_a_network_without_masks_is_adopted_unchanged(name: str) -> None:
     adopt(fresh, bare.state_dict())
     scene = views(3)
     assert_same(fresh(**scene)._replace(gaussians=()), bare(**scene))
-
-
-def test_parts_that_a_network_has_not_are_left_out_if_that_is_asked_for() -> None:
-    whole, bare = made(SMALL), made(replace(SMALL, view_weights=False, masks=NO_MASKS))
-    with pytest.raises(ValueError, match="it has no pyramid"):
-        adopt(bare, whole.state_dict())
-    adopt(bare, whole.state_dict(), surplus=True)
-    torch.testing.assert_close(bare.merge_half.weight, whole.merge_half.weight)
-    coarse = made(replace(SMALL, planes=(SMALL.planes[0], 0)))
-    adopt(coarse, whole.state_dict(), surplus=True)
-    torch.testing.assert_close(coarse.merge_half.weight, whole.merge_half.weight)
-
-
-def test_what_is_no_part_may_not_be_missing() -> None:
-    network = made(SMALL)
-    state = network.state_dict()
-    state.pop("merge_half.weight")
-    with pytest.raises(ValueError, match=r"they lack merge_half\.weight"):
-        adopt(network, state)
-    with pytest.raises(ValueError, match="it has no stranger"):
-        adopt(network, {**network.state_dict(), "stranger": torch.zeros(1)})
-    assert any(name.startswith(ADDED) for name in state)
 
 
 @torch.no_grad()
