@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crispdepth.api import estimate_depth as estimate_depth
     from crispdepth.api import refine as refine
-    from crispdepth.api.scene import Reconstruction as Reconstruction
+    from crispdepth.api.reconstruction import Reconstruction as Reconstruction
     from crispdepth.api.scene import reconstruct as reconstruct
     from crispdepth.io.scenes import read_scene as read_scene
     from crispdepth.types import Camera as Camera
@@ -26,7 +26,7 @@ _HOME = {
     "Camera": "crispdepth.types",
     "DepthMap": "crispdepth.types",
     "MaskSet": "crispdepth.types",
-    "Reconstruction": "crispdepth.api.scene",
+    "Reconstruction": "crispdepth.api.reconstruction",
     "RefinedDepth": "crispdepth.types",
     "Scene": "crispdepth.types",
     "View": "crispdepth.types",

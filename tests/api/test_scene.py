@@ -12,10 +12,9 @@ import pytest
 import torch
 
 import crispdepth
+from crispdepth.api.reconstruction import MESH, SPLATS_FILE
 from crispdepth.api.scene import (
-    MESH,
     PUT_ASIDE,
-    SPLATS_FILE,
     SUMMARY,
     Unwatched,
     reconstruct,

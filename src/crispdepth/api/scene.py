@@ -2,35 +2,38 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, get_args
 
-import numpy as np
-
 from crispdepth import __version__
 from crispdepth.api.networks import Loaded, load_depth_network, load_fusion_network
+from crispdepth.api.reconstruction import (
+    DEPTHS,
+    GLB,
+    MESH,
+    SPLATS_FILE,
+    Reconstruction,
+    measured,
+)
 from crispdepth.api.source_frame import gaussians_in_source, mesh_in_source, unit_of, up_of
 from crispdepth.api.stages import Stages, fingerprint, key_of
 from crispdepth.geometry.rigid import scale_of
 from crispdepth.io.atomic import write_text
-from crispdepth.io.meshes import read_mesh, write_mesh
+from crispdepth.io.meshes import write_mesh
 from crispdepth.io.scenes import OpenScene
-from crispdepth.io.splats import read_splats, write_splats
-from crispdepth.io.view_depths import has_view_depth, read_view_depth, write_view_depth
+from crispdepth.io.splats import write_splats
+from crispdepth.io.view_depths import has_view_depth, write_view_depth
 from crispdepth.tasks.fuse_config import FuseConfig
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
 from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, ReconstructConfig, What
-from crispdepth.types import Gaussians, Mesh, Scene, View, ViewDepth
 
 if TYPE_CHECKING:
     from crispdepth.api.networks import DepthNetwork
     from crispdepth.models.volume.network import VolumeNetwork
 
-DEPTHS, MESH, GLB, SPLATS_FILE = "depth", "mesh.ply", "mesh.glb", "splats.ply"
 SUMMARY = "summary.json"
 PUT_ASIDE = "fusion"  # what learned fusion has done so far, while it is not finished
 
@@ -66,56 +69,6 @@ class Unwatched:
     def progress(self, total: int) -> Iterator[Callable[[], object]]:
         """A function that does nothing."""
         yield lambda: None
-
-
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """What was made of a scene, in a folder; large things are read when they are asked for."""
-
-    folder: Path
-    opened: OpenScene
-    config: ReconstructConfig
-    given: bool  # whether the depths are those that the scene's views hold
-    made: frozenset[What] = frozenset()  # what is there, and of these photos and settings
-    seconds: Mapping[str, float] = field(default_factory=dict)  # of each stage, over all runs
-
-    @property
-    def scene(self) -> Scene:
-        """The scene, in its world; the mesh and the Gaussians are in the frame of the source."""
-        return self.opened.scene
-
-    @property
-    def with_depth(self) -> list[int]:
-        """The views that have a depth: all, if it was matched."""
-        return measured(self.opened) if self.given else list(range(len(self.scene)))
-
-    def depth(self, index: int) -> ViewDepth:
-        """The depth of view ``index``.
-
-        Raises:
-            OSError, ValueError: it was not made, or cannot be read.
-        """
-        if self.given:
-            return given_depth(self.scene[index])
-        camera = self.scene.cameras[index]
-        return read_view_depth(self.folder / DEPTHS, self.scene.names[index], camera)
-
-    def views(self, indices: Iterable[int]) -> Iterator[tuple[View, ViewDepth]]:
-        """Views with their depths."""
-        if self.given:
-            yield from given_views(self.scene, indices)
-        else:
-            yield from ((self.scene[index], self.depth(index)) for index in indices)
-
-    @cached_property
-    def mesh(self) -> Mesh | None:
-        """The mesh in the frame and scale of the source; None if there is none."""
-        return read_mesh(self.folder / MESH) if "mesh" in self.made else None
-
-    @cached_property
-    def gaussians(self) -> Gaussians | None:
-        """The Gaussians in the frame and scale of the source; None if there are none."""
-        return read_splats(self.folder / SPLATS_FILE) if "splats" in self.made else None
 
 
 OUTPUTS: dict[What, tuple[str, ...]] = {
@@ -226,39 +179,6 @@ def open_for(source: str | Path | OpenScene, config: ReconstructConfig) -> OpenS
             f"works on {longest}: open_scene(..., longest={longest})."
         )
     return source
-
-
-def given_depth(view: View) -> ViewDepth:
-    """The depth that a view holds, fully trusted.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    if view.depth is None:
-        raise ValueError(f"View {view.name} holds no depth; let it be made (--method classical).")
-    return ViewDepth(view.depth, view.depth.usable.astype(np.float32))
-
-
-def given_views(scene: Scene, indices: Iterable[int]) -> Iterator[tuple[View, ViewDepth]]:
-    """Views with the depth that they hold, see `given_depth` and `measured`."""
-    for index in indices:
-        view = scene[index]
-        yield view, given_depth(view)
-
-
-def measured(opened: OpenScene) -> list[int]:
-    """The views that hold depth.
-
-    Raises:
-        ValueError: none does.
-    """
-    found = [index for index, view in enumerate(opened.files) if view.depth is not None]
-    if not found:
-        raise ValueError(
-            f"No view of {opened.scene.name} holds depth. `crispdepth reconstruct --method "
-            "classical` makes it from the photos."
-        )
-    return found
 
 
 def _is_given(opened: OpenScene, config: ReconstructConfig) -> bool:

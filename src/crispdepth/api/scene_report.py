@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.api.scene import Reconstruction
+from crispdepth.api.reconstruction import Reconstruction
 from crispdepth.api.source_frame import in_source, mesh_in_source, unit_of, up_of
 from crispdepth.evaluation.depth import depth_errors
 from crispdepth.evaluation.mesh import transformerfusion_score

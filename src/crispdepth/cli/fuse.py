@@ -62,7 +62,8 @@ def run(options: FuseOptions) -> int:
     require_torch("Fusion")
     require_device(options.device)
 
-    from crispdepth.api.scene import SAMPLED, given_views, measured
+    from crispdepth.api.reconstruction import given_views, measured
+    from crispdepth.api.scene import SAMPLED
     from crispdepth.api.source_frame import mesh_in_source, up_of
     from crispdepth.tasks.fuse import fuse, voxel_size
     from crispdepth.tasks.reconstruct import spread

@@ -83,7 +83,7 @@ def run(options: SplatOptions) -> int:
 
     import torch
 
-    from crispdepth.api.scene import given_views, measured
+    from crispdepth.api.reconstruction import given_views, measured
     from crispdepth.api.source_frame import gaussians_in_source
     from crispdepth.tasks.splat import PixelOptions, concatenate, merge_gaussians, pixel_gaussians
     from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
