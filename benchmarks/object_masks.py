@@ -29,6 +29,7 @@ SHOWN = {
     "mesh: F at 1 cm": "F at 1 cm",
     "mesh: iou": "mesh IoU",
     "Gaussians: iou": "Gaussians IoU",
+    "Gaussians: psnr": "PSNR",
     "Gaussians: masked_psnr": "masked PSNR",
     "floaters": "floaters",
 }

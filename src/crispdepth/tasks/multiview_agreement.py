@@ -23,8 +23,8 @@ REPROJECTION = 2.0
 """Pixels from which another view does not agree."""
 
 _TRIED = 2  # depths of other views that are tried: those with the most votes
-_ENOUGH = 3  # views that agree; more make a depth no better
-_WORTH = 0.3  # what their agreement is worth, in correlation
+_ENOUGH = 2  # views that agree; more make a depth no better
+_WORTH = 0.5  # what their agreement is worth, in correlation
 _SAME = 0.01  # relative difference up to which depths are averaged
 _JUMP = 0.1  # relative difference of inverse depths about a pixel that makes an edge
 _EDGE = 8  # pixels about an edge that windows of matching may have put on its wrong side
