@@ -6,6 +6,7 @@
 #   make bench       the numbers of the README; DATA=folder with rooms, settings and gqcnn
 #   make weights     train weights as the shipped ones were, hours on two cores; ASSETS=folder of
 #                    panoramas, PHOTOS=folder for textures, DEPTH_MODEL=file.onnx
+#   make weights-posed  the same for the networks of posed photos; ASSETS and PHOTOS
 #   make clean       remove .venv and the demo
 #
 # Another Python: make clean, then make PYTHON=python3.12 demo
@@ -22,13 +23,19 @@ DEMO := demo
 TRAINING := training
 TRAIN = $(BIN)/crispdepth train layered --bf16 --boundary-weight 4 --hidden-weight 0.1 \
 	--data $(TRAINING)/rooms.pack $(TRAINING)/objects.pack
+POSED = --size 320x240 --spp 4 --assets "$(ASSETS)" --photos "$(PHOTOS)"
+MULTIVIEW = $(BIN)/crispdepth train multiview --planes 0.3 --ema 0.995 \
+	--data $(TRAINING)/paths.pack $(TRAINING)/orbits.pack
+VOLUME = $(BIN)/crispdepth train volume --data $(TRAINING)/paths.pack
+FUSION = $(VOLUME) --depths $(TRAINING)/paths.classical --views 2 6
+STEREO = $(VOLUME) --stage stereo --preset volume-stereo-small --pose-errors 0 --masked 0 --warmup 20
 SCENES = --size 400x300 --spp 4 --assets "$(ASSETS)" --photos "$(PHOTOS)"
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
 
 # These would send an installation, or an import, to somewhere else than .venv.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONPATH
 
-.PHONY: help demo test test-slow bench weights clean
+.PHONY: help demo test test-slow bench weights weights-posed clean
 .DELETE_ON_ERROR:
 
 help:
@@ -81,6 +88,35 @@ weights: $(VENV)/dev
 		--gate-threshold 0.85 --gate-sharpness 2
 	@echo "The weights: $(TRAINING)/weights; compare them with the shipped ones:"
 	@echo "  crispdepth bench refine FOLDER --weights new=$(TRAINING)/weights"
+
+# The scenes, then multiview-small, volume-small and volume-stereo-small.
+weights-posed: $(VENV)/dev
+	@test -n "$(ASSETS)" -a -n "$(PHOTOS)" || { echo "make weights-posed needs \
+	ASSETS=folder of panoramas (.hdr), PHOTOS=folder of photos" >&2; exit 1; }
+	$(BIN)/crispdepth synth rooms -o $(TRAINING)/paths --count 130 --seed 51 \
+		--frames-per-scene 6 --cameras path $(POSED)
+	$(BIN)/crispdepth synth objects -o $(TRAINING)/orbits --count 120 --seed 52 \
+		--frames-per-scene 12 --cameras orbit $(POSED)
+	for kind in paths orbits; do test -f $(TRAINING)/$$kind.pack/index.json || \
+		$(BIN)/crispdepth train pack $(TRAINING)/$$kind -o $(TRAINING)/$$kind.pack || exit 1; done
+	$(MULTIVIEW) -o $(TRAINING)/multiview-a --curriculum "1 128x160 2-4 1" --steps 1500 --lr 1e-3
+	$(MULTIVIEW) -o $(TRAINING)/multiview-b --init $(TRAINING)/multiview-a \
+		--curriculum "1 128x160 2-4 2" --steps 800 --lr 1e-3 --warmup 50
+	$(MULTIVIEW) -o $(TRAINING)/multiview-c --init $(TRAINING)/multiview-b \
+		--curriculum "0.9 128x160 3-5 2, 0.1 192x256 3-4 2" --steps 280 --lr 6e-4 --warmup 20
+	$(MULTIVIEW) -o $(TRAINING)/multiview-d --init $(TRAINING)/multiview-c \
+		--curriculum "0.65 128x160 2-4 2, 0.35 192x256 3-4 1" --steps 1700 --lr 8e-4 --warmup 40
+	$(BIN)/crispdepth train depths $(TRAINING)/paths.pack -o $(TRAINING)/paths.classical \
+		--method classical --every 3
+	$(FUSION) -o $(TRAINING)/volume-b --steps 2400 --lr 2e-3 --warmup 60
+	$(FUSION) -o $(TRAINING)/volume-c --init $(TRAINING)/volume-b --steps 2400 --lr 1.5e-3 --warmup 30
+	$(STEREO) -o $(TRAINING)/stereo-0 --steps 300 --batch 2 --size 144 192 --views 3 3 --truth 3 --lr 2e-3
+	$(STEREO) -o $(TRAINING)/stereo-a --init $(TRAINING)/stereo-0 --steps 260 \
+		--size 144 192 --views 3 3 --truth 3 --lr 2e-3
+	$(STEREO) -o $(TRAINING)/stereo-b --init $(TRAINING)/stereo-a --steps 700 \
+		--size 192 256 --views 2 4 --truth 4 --overlap-loss entropy --lr 1.5e-3
+	for run in multiview-d volume-c stereo-b; do \
+		$(BIN)/crispdepth train export $(TRAINING)/$$run -o $(TRAINING)/$$run.weights || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -8,7 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from crispdepth.ops.blocks import EDGE, unpack
-from crispdepth.ops.hull import Silhouette, hull_blocks, restore_rays, signed_distance
+from crispdepth.ops.hull import (
+    Silhouette,
+    depth_inside,
+    hull_blocks,
+    restore_rays,
+    signed_distance,
+)
 from crispdepth.ops.isosurface import extract_mesh
 from crispdepth.ops.rasterise import rasterise
 from crispdepth.ops.tsdf import TsdfVolume
@@ -124,3 +130,19 @@ def test_rays_that_miss_the_solid_meet_it_afterwards_and_nothing_leaves_the_hull
     assert sum(map(len, before)) > 1000
     assert sum(map(len, missed())) < 0.02 * sum(map(len, before))
     assert (data["tsdf"] >= hull.clamp(-1, 1) - 1e-6).all()
+
+
+def test_how_deep_points_lie_in_the_hull() -> None:
+    cameras = around(40, 3.0)
+    silhouettes = of_spheres(cameras)
+    direction = np.random.default_rng(0).normal(size=(200, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    deep = [depth_inside(silhouettes, radius * direction) for radius in (0.0, 0.8, 1.0, 1.2)]
+    pixels = cameras[0].K[0, 0] / 3  # of one unit, in the middle
+    np.testing.assert_allclose(deep[0], deep[0][0])
+    assert 0.95 * pixels < deep[0][0] < 1.1 * pixels  # a ball covers a little more than a disc
+    assert 0.1 * pixels < deep[1].min() < deep[1].max() < 0.6 * pixels
+    assert (deep[2] < 0.1 * pixels).all()
+    assert (deep[3] < 0).all()
+    behind = depth_inside(silhouettes[:1], np.array([[0.0, 0, 0], [0, 0, 50]]))
+    assert np.isinf(behind).tolist() == [False, True]  # the first looks down

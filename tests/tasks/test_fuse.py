@@ -60,6 +60,20 @@ def test_views_become_a_mesh_and_are_counted() -> None:
     assert (mesh.colours == 120).all()
 
 
+def test_smoothing_takes_the_noise_of_depth() -> None:
+    rng = np.random.default_rng(0)
+    views = []
+    for camera in around(12, 4.0):
+        depth = sphere_depth(camera)
+        noise = rng.normal(0, VOXEL / 3, depth.shape).astype(np.float32)
+        views.append(seen(camera, np.where(depth > 0, depth + noise, 0)))
+    rough, smooth = (fuse(views, replace(CONFIG, smooth=rounds)) for rounds in (0, 30))
+    assert len(rough.faces) == len(smooth.faces)
+    off = [np.linalg.norm(mesh.vertices, axis=1) - 1 for mesh in (rough, smooth)]
+    assert off[1].std() < 0.7 * off[0].std()
+    assert abs(off[1].mean() - off[0].mean()) < VOXEL / 20
+
+
 def test_object_masks_keep_only_what_is_inside_and_ignored_pixels_say_nothing() -> None:
     for role in ("object", "ignore"):
         views = []
@@ -198,7 +212,13 @@ def test_mistakes_are_named() -> None:
         fuse([nothing], FuseConfig())
     with pytest.raises(ValueError, match="No surface"):
         fuse([nothing], CONFIG)
-    for wrong in ({"voxel": 0.0}, {"resolution": 1}, {"truncation": 0.5}, {"max_memory": 0.0}):
+    for wrong in (
+        {"voxel": 0.0},
+        {"resolution": 1},
+        {"truncation": 0.5},
+        {"smooth": -1},
+        {"max_memory": 0.0},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             FuseConfig(**wrong)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from crispdepth.ops.hull import depth_inside
 from crispdepth.ops.isosurface import extract_mesh
 from crispdepth.ops.rasterise import rasterise
 from crispdepth.tasks.fuse import FuseConfig, fuse, integrate_view, start_volume, voxel_size
@@ -54,6 +55,17 @@ def test_what_depth_leaves_open_the_silhouettes_close() -> None:
     assert radius.max() < 1.2
     assert whole.colours is not None
     assert (whole.colours == 120).all()  # where no depth gave one, too
+
+
+def test_what_silhouettes_say_is_not_smoothed() -> None:
+    views = [seen(camera) for camera in around(14, 4.0)]
+    hull = visual_hull(view for view, _ in views)
+    assert hull is not None
+    rough, smooth = (fuse(views, replace(CONFIG, smooth=rounds), hull=hull) for rounds in (0, 30))
+    deep = depth_inside(hull.silhouettes, rough.vertices)
+    moved = np.linalg.norm(smooth.vertices - rough.vertices, axis=1)
+    assert (moved[deep <= 0] == 0).all()
+    assert (moved[deep > 0] > 0).mean() > 0.9
 
 
 def test_unknown_and_empty_masks_exclude_nothing() -> None:

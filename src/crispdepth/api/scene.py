@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 PUT_ASIDE = "fusion"  # what learned fusion has done so far, while it is not finished
 
-MATCHED_TRUNCATION, MATCHED_WEIGHT = 5.0, 0.1
+MATCHED_TRUNCATION, MATCHED_WEIGHT, MATCHED_SMOOTHING = 5.0, 0.1, 30
 """Of fusing matched depth, noisier and less sure than a sensor's: with the usual ones meshes of
 objects had holes (docs/experiments.md)."""
 
@@ -245,7 +245,12 @@ def _fusing(result: Reconstruction) -> FuseConfig:
     fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory, carve=carve)
     if result.given:
         return fusing
-    return replace(fusing, truncation=MATCHED_TRUNCATION, min_weight=MATCHED_WEIGHT)
+    return replace(
+        fusing,
+        truncation=MATCHED_TRUNCATION,
+        min_weight=MATCHED_WEIGHT,
+        smooth=MATCHED_SMOOTHING,
+    )
 
 
 def _make_depths(

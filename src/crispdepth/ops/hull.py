@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crispdepth.geometry.warp import in_camera, sees
 from crispdepth.ops.blocks import EDGE, pack, unpack
 from crispdepth.ops.tsdf import TsdfVolume
 from crispdepth.types import Camera, Float32Map
@@ -51,6 +52,23 @@ def signed_distance(mask: Float32Map) -> Float32Map:
         border[label[~pure]] = sign * outside[~pure]
         outside = np.where(pure, sign * (away + border[label]), outside)
     return outside.astype(np.float32)
+
+
+def depth_inside(
+    silhouettes: Sequence[Silhouette], points: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """How deep points (n, 3) lie in the hull: pixels to the nearest border of a silhouette, (n,).
+
+    Where they are beside one it is negative; inf where no view sees them.
+    """
+    deep = np.full(len(points), np.inf, np.float32)
+    for camera, outside in silhouettes:
+        there = in_camera(camera, points.astype(np.float64))
+        seen = sees(camera, there)
+        pixels = there[seen] @ camera.K.T
+        column, row = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+        deep[seen] = np.minimum(deep[seen], -outside[row, column])
+    return deep
 
 
 def is_whole(outside: Float32Map) -> bool:

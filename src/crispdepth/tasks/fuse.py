@@ -155,7 +155,13 @@ def surface(volume: "TsdfVolume", config: FuseConfig, hull: Hull | None = None) 
             f"No surface came out: {reason}. Check the depths and masks, or take another voxel "
             f"size (now {volume.voxel_size:g}) or a smaller min_weight or min_piece."
         )
-    return kept
+    if not config.smooth:
+        return kept
+    from crispdepth.ops.hull import depth_inside
+    from crispdepth.ops.mesh_smoothing import smooth_mesh
+
+    inside = None if hull is None else depth_inside(hull.silhouettes, kept.vertices).clip(0, 1)
+    return smooth_mesh(kept, config.smooth, inside)
 
 
 def evidence_of(view: View, depth: ViewDepth, config: FuseConfig) -> Evidence:
