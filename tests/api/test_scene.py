@@ -28,7 +28,7 @@ from crispdepth.models.presets import build_volume
 from crispdepth.ops.rasterise import rasterise
 from crispdepth.tasks.reconstruct_config import ReconstructConfig
 from crispdepth.tasks.splat import pixel_gaussians
-from crispdepth.types import DepthMap, MaskSet, Mesh, View, scene_of_views
+from crispdepth.types import DepthMap, MaskRole, MaskSet, Mesh, View, scene_of_views
 from tests.analytic import around, rays, sphere_depth
 
 PREVIEW = ReconstructConfig(quality="preview")
@@ -293,6 +293,34 @@ def test_the_network_and_refinement_are_other_depths(ball: Path, tmp_path: Path)
         ball, tmp_path, what=("depth",), config=replace(config, refine=True), overwrite=True
     )
     assert refined.depth(0).depth.size == found.scene.cameras[0].size
+
+
+@pytest.mark.parametrize(
+    ("folders", "role", "method"),
+    [
+        ({"depth", "masks"}, "object", "given"),
+        ({"masks"}, "object", "multiview"),
+        ({"masks"}, "ignore", "classical"),
+        (set(), "object", "classical"),
+    ],
+)
+def test_without_a_method_it_depends_on_what_is_there(
+    ball: Path, tmp_path: Path, folders: set[str], role: MaskRole, method: str
+) -> None:
+    for part in ("images", *folders):
+        (tmp_path / part).symlink_to(ball / part)
+    facts = json.loads((ball / "transforms.json").read_text())
+    for frame in facts["frames"]:
+        for key, part in (("mask_path", "masks"), ("depth_file_path", "depth")):
+            if part not in folders:
+                frame.pop(key, None)
+    facts["frames"] = facts["frames"][:3]
+    (tmp_path / "transforms.json").write_text(json.dumps(facts))
+    opened = open_scene(tmp_path, mask_role=role, longest=320)
+    found = reconstruct(opened, tmp_path / "out", what=("depth",), config=PREVIEW)
+    assert found.config.method == method
+    assert found.given == (method == "given")
+    assert found.depth(0).depth.size == (64, 64)
 
 
 def test_weights_without_the_network_are_refused() -> None:

@@ -23,8 +23,7 @@ class Reconstruction:
 
     folder: Path
     opened: OpenScene
-    config: ReconstructConfig
-    given: bool  # whether the depths are those that the scene's views hold
+    config: ReconstructConfig  # with the method that was chosen, if it was "auto"
     made: frozenset[What] = frozenset()  # what is there, and of these photos and settings
     seconds: Mapping[str, float] = field(default_factory=dict)  # of each stage, over all runs
 
@@ -32,6 +31,11 @@ class Reconstruction:
     def scene(self) -> Scene:
         """The scene, in its world; the mesh and the Gaussians are in the frame of the source."""
         return self.opened.scene
+
+    @property
+    def given(self) -> bool:
+        """Whether the depths are those that the scene's views hold."""
+        return self.config.method == "given"
 
     @property
     def with_depth(self) -> list[int]:

@@ -28,7 +28,7 @@ from crispdepth.io.splats import write_splats
 from crispdepth.io.view_depths import has_view_depth, write_view_depth
 from crispdepth.tasks.fuse_config import FuseConfig
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
-from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, ReconstructConfig, What
+from crispdepth.tasks.reconstruct_config import MOST_FITTED, SPLATS, Method, ReconstructConfig, What
 
 if TYPE_CHECKING:
     from crispdepth.api.networks import DepthNetwork
@@ -116,7 +116,8 @@ def reconstruct(
         raise ValueError(f"What to make is some of {get_args(What)}, got {tuple(what)}.")
     opened = open_for(source, config)
     watch.say(*opened.scene.notes)
-    result = Reconstruction(Path(out), opened, config, _is_given(opened, config))
+    config = replace(config, method=_method(opened, config))
+    result = Reconstruction(Path(out), opened, config)
     fusing = _fusing(result)
     matcher = load_depth_network(config.method, config.weights)
     fuser = None
@@ -181,15 +182,25 @@ def open_for(source: str | Path | OpenScene, config: ReconstructConfig) -> OpenS
     return source
 
 
-def _is_given(opened: OpenScene, config: ReconstructConfig) -> bool:
-    """Whether to take the depth that the views hold.
+def _method(opened: OpenScene, config: ReconstructConfig) -> Method:
+    """How depth is found, if that is not said by what the views hold: see `ReconstructConfig`.
 
     Raises:
-        ValueError: it is asked for and no view holds any.
+        ValueError: the depth that views hold is asked for, and none holds any.
     """
+    if config.method == "given":
+        measured(opened)
     if config.method != "auto":
-        return config.method == "given" and bool(measured(opened))
-    return all(view.depth for view in opened.files)
+        return config.method
+    if all(view.depth for view in opened.files):
+        return "given"
+    return "multiview" if _shows_objects(opened) else "classical"
+
+
+def _shows_objects(opened: OpenScene) -> bool:
+    """Whether masks say what is wanted."""
+    masked = any(view.masks or view.alpha_is_mask for view in opened.files)
+    return masked and getattr(opened.scene.read, "role", None) == "object"
 
 
 def _keys(
@@ -239,9 +250,7 @@ def _matching_facts(
 def _fusing(result: Reconstruction) -> FuseConfig:
     """How the mesh is made; without a voxel size, that is chosen later."""
     # Where only the object is wanted, what the photos show beside it is known to be empty.
-    masked = any(view.masks or view.alpha_is_mask for view in result.opened.files)
-    carve = masked and getattr(result.scene.read, "role", None) == "object"
-    config = result.config
+    config, carve = result.config, _shows_objects(result.opened)
     fusing = FuseConfig(voxel=config.voxel, max_memory=config.max_memory, carve=carve)
     if result.given:
         return fusing

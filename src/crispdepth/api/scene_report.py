@@ -99,7 +99,10 @@ def _where_from(result: Reconstruction) -> str:
     """Where the depth is from, in words."""
     if result.given:
         return "as the views hold it"
-    how = "with the multi-view network" if result.config.method == "multiview" else "classically"
+    how = {
+        "multiview": "with the multi-view network",
+        "stereo": "by the stereo of volumetric fusion",
+    }.get(result.config.method, "classically")
     return f"matched between the photos, {how}" + ", refined" * result.config.refine
 
 

@@ -34,7 +34,8 @@ class ReconstructConfig:
 
     # Where depth comes from: matching the photos classically, with the multi-view network, or by
     # the stereo of volumetric fusion, or depth that the scene's views hold. auto: theirs if all of
-    # them hold some, as those of depth cameras do, else classical.
+    # them hold some, as those of depth cameras do, else multiview with masks of an object, else
+    # classical.
     method: Method = "auto"
 
     # Weights of the network that finds depth: a folder of exported ones. Without it, the shipped
