@@ -10,7 +10,7 @@ from crispdepth.types import Camera, Float32Map
 
 Bounds = tuple[float, float]  # nearest and farthest z-depth, in the unit of the poses
 
-_RAYS = 32  # along either side of the frame
+_RAYS = 16  # along either side of the frame
 _STEPS = 64  # depths tried on each ray, and again between the bounds found
 _WIDEST = (0.02, 50.0)  # depths tried first, in extents of the cameras
 _DISSENT = 0.15  # share of the views that may miss the object (a bad mask) without carving it

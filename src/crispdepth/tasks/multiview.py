@@ -273,7 +273,7 @@ class _Matcher:
             part.camera,
             inverse[region],
             others,
-            self._matching.compared(photo, chosen),
+            self._matching.compared(photo, chosen[: self._config.sources]),
             self._matching.tensor(part.rgb / np.float32(255)),
             self._matching.optional(part.evidence.weight),
             self._config.tolerance,
