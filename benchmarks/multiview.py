@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from crispdepth.io.depths import read_depth
 from crispdepth.io.images import read_raw
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import MultiviewConfig, Quality
+from crispdepth.tasks.multiview_matching import Matching
 from crispdepth.types import Camera, DepthMap, MaskSet, Scene, View, ViewDepth
 
 SHARES = (0.4, 0.6, 0.8)
@@ -75,17 +77,17 @@ def measure(folder: Path, options: Options, masked: bool) -> str:
     scene = open_scene(folder, masked)
     quality: Quality = "preview" if folder.parent.name == "objects" else options.quality
     wanted = range(options.every // 2, len(scene), options.every)
+    config = MultiviewConfig(quality=quality)
     began, pixels = time.process_time(), []
-    for index, found in estimate_depths(
-        scene, MultiviewConfig(quality=quality), indices=wanted, note=print
-    ):
-        truth = scene[index].depth
-        assert truth is not None
-        pixels.append(compare(found, truth))
-        if options.pictures is not None:
-            name = f"{folder.name}-{'masked' if masked else 'plain'}-{index:03}.png"
-            picture(options.pictures / name, scene[index], found, truth)
-    seconds = (time.process_time() - began) / matched_views(scene, wanted, quality)
+    with patch.object(Matching, "match", autospec=True, side_effect=Matching.match) as match:
+        for index, found in estimate_depths(scene, config, indices=wanted, note=print):
+            truth = scene[index].depth
+            assert truth is not None
+            pixels.append(compare(found, truth))
+            if options.pictures is not None:
+                name = f"{folder.name}-{'masked' if masked else 'plain'}-{index:03}.png"
+                picture(options.pictures / name, scene[index], found, truth)
+    seconds = (time.process_time() - began) / match.call_count  # of all that were matched
     table = errors(pixels)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     shares = " / ".join(f"{value:.2f}" for value in table[: len(SHARES)])
@@ -94,19 +96,6 @@ def measure(folder: Path, options: Options, masked: bool) -> str:
         f"| {folder.name} | {'yes' if masked else 'no'} | {quality} | {shares} | "
         f"{valid_error:.2f} | {valid:.1f} | {within:.1f} | {seconds:.2f} | {peak:.0f} |"
     )
-
-
-def matched_views(scene: Scene, wanted: range, quality: Quality) -> int:
-    """How many views were matched for the wanted ones, at most all."""
-    from crispdepth.geometry.bounds import bounds_from_cameras
-    from crispdepth.geometry.view_selection import select_sources
-
-    config = MultiviewConfig(quality=quality)
-    needed = set(wanted)
-    for index in wanted:
-        near, far = scene.bounds or bounds_from_cameras(scene.cameras, index)
-        needed |= set(select_sources(scene.cameras, index, near, far, config.sources).indices)
-    return len(needed)
 
 
 class Pixels(NamedTuple):

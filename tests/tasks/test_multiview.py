@@ -2,17 +2,22 @@
 
 import gc
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from crispdepth.tasks import multiview
 from crispdepth.tasks.multiview import estimate_depths
-from crispdepth.tasks.multiview_agreement import Estimate, Neighbour, agreeing
+from crispdepth.tasks.multiview_agreement import Estimate, Neighbour, agreeing, corrected
 from crispdepth.tasks.multiview_config import MultiviewConfig
+from crispdepth.tasks.multiview_matching import Matching
+from crispdepth.tasks.multiview_photos import Photo
 from crispdepth.types import (
     Camera,
     MaskSet,
@@ -203,6 +208,39 @@ def test_estimates_are_forgotten_when_all_have_them() -> None:
     assert len(held) < 9
 
 
+def test_a_view_is_matched_with_its_best_others_and_corrected_by_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: dict[str, set[int]] = {"match": set(), "compared": set()}
+    match, compared = Matching.match, Matching.compared
+
+    def counted_match(
+        self: Matching, index: int, chosen: tuple[int, ...], near: float, far: float
+    ) -> Estimate:
+        counts["match"].add(len(chosen))
+        return match(self, index, chosen, near, far)
+
+    def counted_compared(
+        self: Matching, photo: Photo, chosen: Sequence[int]
+    ) -> Callable[[Tensor], Tensor]:
+        counts["compared"].add(len(chosen))
+        return compared(self, photo, chosen)
+
+    monkeypatch.setattr(Matching, "match", counted_match)
+    monkeypatch.setattr(Matching, "compared", counted_compared)
+    asked: set[int] = set()
+
+    def counted(camera: Camera, inverse: Tensor, others: Sequence[Neighbour], *rest: Any) -> Tensor:
+        asked.add(len(others))
+        return corrected(camera, inverse, others, *rest)
+
+    monkeypatch.setattr(multiview, "corrected", counted)
+    config = replace(BOUNDS, sources=1, neighbours=3)
+    next(estimate_depths(scene_of_views(row(6)), config, indices=[2]))
+    assert counts == {"match": {1}, "compared": {1}}
+    assert asked == {3}
+
+
 def test_what_views_have_told_each_other_is_no_evidence(views: list[View]) -> None:
     scene = scene_of_views(views)
     config = replace(BOUNDS, consistent=1, tolerance=0.02)
@@ -287,7 +325,7 @@ def test_photos_are_refined_at_their_own_size() -> None:
     "wrong",
     [
         {"sources": 0},
-        {"neighbours": -1},
+        {"sources": 5, "neighbours": 4},
         {"consistent": -1},
         {"tolerance": 0.0},
         {"near": 1.0},

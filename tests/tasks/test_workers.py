@@ -1,10 +1,11 @@
 """Threads that share those of torch, and leave none behind."""
 
+import gc
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -120,11 +121,38 @@ def test_results_live_as_long_as_who_needs_them() -> None:
     assert before() is None
 
 
-def test_nothing_begins_after_the_end() -> None:
-    torch.set_num_threads(1)
+def test_nothing_begins_after_the_end_and_nothing_is_kept() -> None:
+    started, gate = threading.Event(), threading.Event()
     begun: list[int] = []
-    with workers(CPU) as pool, closing(InOrder(pool)) as tasks:
-        first = tasks.submit(lambda: time.sleep(0.2))
-        for number in range(100):
-            tasks.submit(partial(begun.append, number), [first])
-    assert len(begun) < 10
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as pool:  # open until the end, and held
+            tasks = InOrder(pool)
+            held = tasks.submit(lambda: bool(started.set()) or gate.wait(30))
+            assert started.wait(30)
+            ready = [tasks.submit(partial(begun.append, number)) for number in range(3)]
+            array = np.zeros(3)
+            kept = weakref.ref(array)
+            waiting = tasks.submit(partial(array.sum), [held])
+            del array
+            tasks.close()
+            assert kept() is None
+            gate.set()
+            assert held.result(30)
+            assert pool.submit(lambda: 1).result(30) == 1  # after all that was before it
+            late = tasks.submit(lambda: begun.append(9))
+    finally:
+        gc.enable()
+    assert begun == []
+    assert all(each.cancelled() for each in (*ready, waiting, late))
+
+
+def test_a_pool_that_has_ended_leaves_nobody_waiting() -> None:
+    pool = ThreadPoolExecutor(1)
+    tasks = InOrder(pool)
+    first: Future[int] = Future()
+    second = tasks.submit(first.result, [first])
+    pool.shutdown()
+    first.set_result(1)
+    with pytest.raises(CancelledError):
+        second.result(30)

@@ -258,7 +258,7 @@ def _fusing(result: Reconstruction) -> FuseConfig:
         fusing,
         truncation=MATCHED_TRUNCATION,
         min_weight=MATCHED_WEIGHT,
-        smooth=MATCHED_SMOOTHING,
+        smooth=MATCHED_SMOOTHING if config.fusion == "tsdf" else 0,  # the network smooths
     )
 
 

@@ -16,7 +16,7 @@ def smooth_mesh(mesh: Mesh, rounds: int, share: NDArray[np.floating] | None = No
     half of the way back from it: waves as short as a few edges are damped, long ones stay.
 
     Args:
-        mesh: also with borders, whose ends stay while their corners are rounded.
+        mesh: also with borders; what is on one stays, or holes would grow.
         rounds: >= 0.
         share: (n,) in [0, 1], how much of each step a vertex takes; None: ones. With 0 it stays
             bit for bit.
@@ -28,9 +28,12 @@ def smooth_mesh(mesh: Mesh, rounds: int, share: NDArray[np.floating] | None = No
     start, end = np.concatenate((one, two, three)), np.concatenate((two, three, one))
     links = np.concatenate((start, end)), np.concatenate((end, start))
     neighbours = csr_array((np.ones(len(links[0]), np.float32), links), shape=(count, count))
-    neighbours.data[:] = 1  # edges inside belong to two faces, and were summed
+    border = np.zeros(count, bool)
+    border[neighbours.indices[neighbours.data == 1]] = True  # an edge of one face alone
+    neighbours.data[:] = 1
     number = np.asarray(neighbours.sum(axis=1)).reshape(-1, 1)
-    taken = (number > 0) * (1.0 if share is None else share[:, None])
+    free = (number > 0) & ~border[:, None]
+    taken = free * (1.0 if share is None else share[:, None])
     vertices = mesh.vertices.astype(np.float64)
     for _ in range(rounds):
         for part in (_IN, _OUT):

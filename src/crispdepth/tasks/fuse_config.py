@@ -40,8 +40,8 @@ class FuseConfig:
     # Pieces of surface with fewer triangles than this are left out.
     min_piece: int = 100
 
-    # Rounds in which the mesh is smoothed; where a visual hull says how far the object goes, it
-    # stays. 30 for matched depth take what is as short as a few edges.
+    # Rounds in which the mesh is smoothed: 30 take what is as short as a few edges. Where a visual
+    # hull says how far the object goes it stays, but only `reconstruct` makes one.
     smooth: int = 0
 
     # Gigabytes of voxels in memory; what is more waits in a temporary file. With learned fusion
@@ -57,7 +57,8 @@ class FuseConfig:
             raise ValueError(f"resolution must be 8 or more, got {self.resolution}.")
         if not 1 <= self.truncation < math.inf:
             raise ValueError(f"truncation must be 1 voxel or more, got {self.truncation:g}.")
-        if min(self.min_weight, self.mask_edge, self.min_piece, self.smooth) < 0:
+        counts = self.min_weight, self.mask_edge, self.min_piece, self.smooth
+        if not all(count >= 0 for count in counts):
             raise ValueError("min_weight, mask_edge, min_piece and smooth must not be negative.")
         if not 0 < self.hull_weight < math.inf:
             raise ValueError(f"hull_weight must be positive, got {self.hull_weight:g}.")

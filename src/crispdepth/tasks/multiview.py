@@ -173,8 +173,8 @@ class _Matcher:
         return self._select(index, bounds), bounds
 
     def _select(self, index: int, bounds: Bounds) -> tuple[int, ...]:
-        count = max(self._config.sources, self._config.neighbours)
-        return select_sources(self._scene.cameras, index, *bounds, count).indices
+        cameras, count = self._scene.cameras, self._config.neighbours
+        return select_sources(cameras, index, *bounds, count).indices
 
     def _known_bounds(self, index: int) -> Bounds | None:
         """What user, scene, masks or points say; None where they say nothing."""

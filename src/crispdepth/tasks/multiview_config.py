@@ -41,8 +41,11 @@ class MultiviewConfig:
                 "Matching needs sources >= 1, consistent >= 0 and 0 < tolerance < 1, got "
                 f"{self.sources}, {self.consistent} and {self.tolerance:g}."
             )
-        if self.neighbours < 0:
-            raise ValueError(f"Neighbours are 0 or more, got {self.neighbours}.")
+        if self.neighbours < self.sources:
+            raise ValueError(
+                "The views that correct a depth are those that it is matched with, and more: "
+                f"neighbours >= sources, got {self.neighbours} and {self.sources}."
+            )
         if (self.near is None) != (self.far is None):
             raise ValueError("State both the nearest and the farthest depth, or neither.")
         if self.near is not None and self.far is not None and not 0 < self.near < self.far:

@@ -65,6 +65,9 @@ class InOrder:
         with self._lock:
             number = self._submitted
             self._submitted += 1
+            if not self._open:
+                task.result.cancel()
+                return task.result
             self._tasks[number] = task
         for each in needs:  # a future keeps what it calls, so that must hold no result
             each.add_done_callback(lambda _: self._one_less(number))
@@ -72,20 +75,35 @@ class InOrder:
         return task.result
 
     def close(self) -> None:
-        """Begin nothing more; what has not begun stays without a result."""
+        """Begin nothing more: what has not begun is forgotten, and its result cancelled."""
         with self._lock:
             self._open = False
+            dropped = list(self._tasks.values())
+            self._tasks.clear()
+            self._ready.clear()
+        for task in dropped:
+            task.result.cancel()
 
     def _one_less(self, number: int) -> None:
         with self._lock:
+            if not self._open:
+                return
             task = self._tasks[number]
             task.missing -= 1
-            if not task.missing and self._open:
-                heapq.heappush(self._ready, number)
+            if task.missing:
+                return
+            heapq.heappush(self._ready, number)
+            try:
                 self._pool.submit(self._run_first)
+                return
+            except RuntimeError:  # the pool was shut down, as at the end of the program
+                pass
+        self.close()
 
     def _run_first(self) -> None:
         with self._lock:
+            if not self._open:
+                return
             task = self._tasks.pop(heapq.heappop(self._ready))
         task()
 
