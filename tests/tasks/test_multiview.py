@@ -326,6 +326,7 @@ def test_photos_are_refined_at_their_own_size() -> None:
     [
         {"sources": 0},
         {"sources": 5, "neighbours": 4},
+        {"corrections": 0},
         {"consistent": -1},
         {"tolerance": 0.0},
         {"near": 1.0},

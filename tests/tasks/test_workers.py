@@ -124,11 +124,16 @@ def test_results_live_as_long_as_who_needs_them() -> None:
 def test_nothing_begins_after_the_end_and_nothing_is_kept() -> None:
     started, gate = threading.Event(), threading.Event()
     begun: list[int] = []
+
+    def hold() -> bool:
+        started.set()
+        return gate.wait(30)
+
     gc.disable()
     try:
         with ThreadPoolExecutor(1) as pool:  # open until the end, and held
             tasks = InOrder(pool)
-            held = tasks.submit(lambda: bool(started.set()) or gate.wait(30))
+            held = tasks.submit(hold)
             assert started.wait(30)
             ready = [tasks.submit(partial(begun.append, number)) for number in range(3)]
             array = np.zeros(3)

@@ -41,6 +41,10 @@ MATCHED_TRUNCATION, MATCHED_WEIGHT, MATCHED_SMOOTHING = 5.0, 0.1, 30
 """Of fusing matched depth, noisier and less sure than a sensor's: with the usual ones meshes of
 objects had holes (docs/experiments.md)."""
 
+SCENE_CORRECTIONS = 1
+"""Of the depths of scenes without masks of an object: meshes of rooms lose detail with more
+(docs/experiments.md)."""
+
 HULL_TRUNCATION, HULL_WEIGHT = 3.0, 1.0
 """Of fusing it where the silhouettes of an object close it (docs/experiments.md)."""
 
@@ -222,7 +226,7 @@ def _keys(
     points = None if scene.points is None else key_of(scene.points.points)
     seen = (scene.source_from_world, scene.unit, scene.bounds, points, reader)
     source = key_of(__version__, fingerprint(sorted(paths)), views, cameras, seen)
-    how = "given" if result.given else _matching_facts(config, matcher)
+    how = "given" if result.given else _matching_facts(result, matcher)
     depth = key_of(source, how)
     fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
     learned = () if fuser is None else ("volume", fuser.sha256)
@@ -233,12 +237,20 @@ def _keys(
     }
 
 
+def _matching(result: Reconstruction) -> MultiviewConfig:
+    """How photos are matched."""
+    quality = result.config.quality
+    if _shows_objects(result.opened):
+        return MultiviewConfig(quality=quality)
+    return MultiviewConfig(quality=quality, corrections=SCENE_CORRECTIONS)
+
+
 def _matching_facts(
-    config: ReconstructConfig, matcher: "Loaded[DepthNetwork] | None"
+    result: Reconstruction, matcher: "Loaded[DepthNetwork] | None"
 ) -> dict[str, object]:
     """What decides depths that are matched."""
-    facts: dict[str, object] = asdict(MultiviewConfig(quality=config.quality))
-    if config.refine:
+    facts: dict[str, object] = asdict(_matching(result))
+    if result.config.refine:
         from crispdepth.models.engines import facts_of, make_completer
 
         facts["refine"] = facts_of(make_completer())
@@ -287,7 +299,7 @@ def _make_depths(
         with watch.progress(len(missing)) as advance:
             depths = estimate_depths(
                 scene,
-                MultiviewConfig(quality=config.quality),
+                _matching(result),
                 indices=missing,
                 network=None if matcher is None else matcher.network,
                 device=torch.device(device),

@@ -40,7 +40,6 @@ from crispdepth.types import DepthMap, Float32Map, Scene, ViewDepth
 
 _PROBED = 160  # pixels of the longer side at which unknown bounds are looked for
 _CARVING = 32  # views whose silhouettes bound the depths
-_CORRECTIONS = 3  # times that the views correct each other
 
 
 def estimate_depths(
@@ -124,7 +123,7 @@ class _Matcher:
 
         An estimate is forgotten when all have it that need it.
         """
-        rounds = _CORRECTIONS if self._config.consistent else 0
+        rounds = self._config.corrections if self._config.consistent else 0
         reached = set(indices)
         for _ in range(rounds + 1):
             self._choose(pool, sorted(reached - self._sources.keys()))
