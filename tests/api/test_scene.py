@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,11 @@ from crispdepth.io.scenes.export import write_transforms
 from crispdepth.models.export import write_weights
 from crispdepth.models.presets import build_volume
 from crispdepth.ops.rasterise import rasterise
+from crispdepth.tasks.multiview import estimate_depths
+from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.reconstruct_config import ReconstructConfig
 from crispdepth.tasks.splat import pixel_gaussians
-from crispdepth.types import DepthMap, MaskRole, MaskSet, Mesh, View, scene_of_views
+from crispdepth.types import DepthMap, MaskRole, MaskSet, Mesh, Scene, View, scene_of_views
 from tests.analytic import around, rays, sphere_depth
 
 PREVIEW = ReconstructConfig(quality="preview")
@@ -305,8 +308,20 @@ def test_the_network_and_refinement_are_other_depths(ball: Path, tmp_path: Path)
     ],
 )
 def test_without_a_method_it_depends_on_what_is_there(
-    ball: Path, tmp_path: Path, folders: set[str], role: MaskRole, method: str
+    ball: Path,
+    tmp_path: Path,
+    folders: set[str],
+    role: MaskRole,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    corrections: list[int] = []
+
+    def spy(scene: Scene, config: MultiviewConfig, **options: Any) -> Any:
+        corrections.append(config.corrections)
+        return estimate_depths(scene, config, **options)
+
+    monkeypatch.setattr("crispdepth.tasks.multiview.estimate_depths", spy)
     for part in ("images", *folders):
         (tmp_path / part).symlink_to(ball / part)
     facts = json.loads((ball / "transforms.json").read_text())
@@ -319,6 +334,7 @@ def test_without_a_method_it_depends_on_what_is_there(
     opened = open_scene(tmp_path, mask_role=role, longest=320)
     found = reconstruct(opened, tmp_path / "out", what=("depth",), config=PREVIEW)
     assert found.config.method == method
+    assert corrections == {"given": [], "multiview": [3], "classical": [1]}[method]
     assert found.given == (method == "given")
     assert found.depth(0).depth.size == (64, 64)
 
