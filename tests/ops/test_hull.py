@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.hull import (
     Silhouette,
-    depth_inside,
+    depth_in_hull,
     hull_blocks,
     restore_rays,
     signed_distance,
@@ -137,12 +137,12 @@ def test_how_deep_points_lie_in_the_hull() -> None:
     silhouettes = of_spheres(cameras)
     direction = np.random.default_rng(0).normal(size=(200, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    deep = [depth_inside(silhouettes, radius * direction) for radius in (0.0, 0.8, 1.0, 1.2)]
+    deep = [depth_in_hull(silhouettes, radius * direction) for radius in (0.0, 0.8, 1.0, 1.2)]
     pixels = cameras[0].K[0, 0] / 3  # of one unit, in the middle
     np.testing.assert_allclose(deep[0], deep[0][0])
     assert 0.95 * pixels < deep[0][0] < 1.1 * pixels  # a ball covers a little more than a disc
     assert 0.1 * pixels < deep[1].min() < deep[1].max() < 0.6 * pixels
     assert (deep[2] < 0.1 * pixels).all()
     assert (deep[3] < 0).all()
-    behind = depth_inside(silhouettes[:1], np.array([[0.0, 0, 0], [0, 0, 50]]))
+    behind = depth_in_hull(silhouettes[:1], np.array([[0.0, 0, 0], [0, 0, 50]]))
     assert np.isinf(behind).tolist() == [False, True]  # the first looks down

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crispdepth.ops.hull import depth_inside
+from crispdepth.ops.hull import depth_in_hull
 from crispdepth.ops.isosurface import extract_mesh
 from crispdepth.ops.rasterise import rasterise
 from crispdepth.tasks.fuse import FuseConfig, fuse, integrate_view, start_volume, voxel_size
@@ -62,7 +62,7 @@ def test_what_silhouettes_say_is_not_smoothed() -> None:
     hull = visual_hull(view for view, _ in views)
     assert hull is not None
     rough, smooth = (fuse(views, replace(CONFIG, smooth=rounds), hull=hull) for rounds in (0, 30))
-    deep = depth_inside(hull.silhouettes, rough.vertices)
+    deep = depth_in_hull(hull.silhouettes, rough.vertices)
     moved = np.linalg.norm(smooth.vertices - rough.vertices, axis=1)
     assert (moved[deep <= 0] == 0).all()
     assert (moved[deep > 0] > 0).mean() > 0.9

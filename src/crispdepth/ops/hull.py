@@ -54,7 +54,7 @@ def signed_distance(mask: Float32Map) -> Float32Map:
     return outside.astype(np.float32)
 
 
-def depth_inside(
+def depth_in_hull(
     silhouettes: Sequence[Silhouette], points: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """How deep points (n, 3) lie in the hull: pixels to the nearest border of a silhouette, (n,).

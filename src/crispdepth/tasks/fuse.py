@@ -157,11 +157,12 @@ def surface(volume: "TsdfVolume", config: FuseConfig, hull: Hull | None = None) 
         )
     if not config.smooth:
         return kept
-    from crispdepth.ops.hull import depth_inside
+    from crispdepth.ops.hull import depth_in_hull
     from crispdepth.ops.mesh_smoothing import smooth_mesh
 
-    inside = None if hull is None else depth_inside(hull.silhouettes, kept.vertices).clip(0, 1)
-    return smooth_mesh(kept, config.smooth, inside)
+    # Silhouettes are sure to a pixel: what lies less deep in their hull is held by them.
+    free = None if hull is None else depth_in_hull(hull.silhouettes, kept.vertices).clip(0, 1)
+    return smooth_mesh(kept, config.smooth, free)
 
 
 def evidence_of(view: View, depth: ViewDepth, config: FuseConfig) -> Evidence:

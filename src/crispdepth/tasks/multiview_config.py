@@ -49,8 +49,8 @@ class MultiviewConfig:
             raise ValueError(f"Views correct each other once or more, got {self.corrections}.")
         if self.neighbours < self.sources:
             raise ValueError(
-                "The views that correct a depth are those that it is matched with, and more: "
-                f"neighbours >= sources, got {self.neighbours} and {self.sources}."
+                "A depth is corrected by all views that it was matched with: neighbours >= "
+                f"sources, got {self.neighbours} and {self.sources}. State more neighbours."
             )
         if (self.near is None) != (self.far is None):
             raise ValueError("State both the nearest and the farthest depth, or neither.")
