@@ -32,7 +32,7 @@ from crispdepth.ops.resample import size_within
 from crispdepth.ops.splat import Splats, render
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import MultiviewConfig
-from crispdepth.tasks.multiview_network import Sighting, tensor, windows
+from crispdepth.tasks.multiview_network import Sighting, cut_to_mask, of_one_size, tensor
 from crispdepth.tasks.multiview_photos import prepare
 from crispdepth.tasks.splat import concatenate, merge_gaussians, pixel_gaussians
 from crispdepth.tasks.splat_fit import FitOptions, fit_gaussians
@@ -201,7 +201,7 @@ def sightings(views: Sequence[View], longer: int) -> list[Sighting]:
         photo = prepare(view, size_within(longer, view.camera.size))
         inside = photo.evidence.inside is not None
         photos.append(Sighting(photo.camera, photo.seen, photo.evidence.weight, carves=inside))
-    return windows(photos)[0]
+    return of_one_size([cut_to_mask(photo)[0] for photo in photos])
 
 
 @torch.inference_mode()

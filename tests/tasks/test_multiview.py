@@ -214,11 +214,9 @@ def test_a_view_is_matched_with_its_best_others_and_corrected_by_more(
     counts: dict[str, set[int]] = {"match": set(), "compared": set()}
     match, compared = Matching.match, Matching.compared
 
-    def counted_match(
-        self: Matching, index: int, chosen: tuple[int, ...], near: float, far: float
-    ) -> Estimate:
+    def counted_match(self: Matching, index: int, chosen: tuple[int, ...], *rest: Any) -> Estimate:
         counts["match"].add(len(chosen))
-        return match(self, index, chosen, near, far)
+        return match(self, index, chosen, *rest)
 
     def counted_compared(
         self: Matching, photo: Photo, chosen: Sequence[int]

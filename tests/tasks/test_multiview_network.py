@@ -11,11 +11,11 @@ from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import MultiviewConfig
-from crispdepth.tasks.multiview_network import Predicted, Sighting, predict
+from crispdepth.tasks.multiview_network import Predicted, Sighting
 from crispdepth.types import Camera, Float32Map, MaskSet, View, scene_of_views
+from tests.seen_together import seen_together
 from tests.wall_and_ball import FULL, SIZE, WALL, camera, masked, on_ball, row, see
 
-CPU = torch.device("cpu")
 NEAR, FAR = 1.5, 6.0
 
 
@@ -57,7 +57,7 @@ def test_wall_and_ball_are_found_at_a_size_that_is_no_multiple(network: Multivie
     K, size = np.diag([4, 4, 1.0]) @ FULL, (234, 315)
     places = {f"{x}.png": Camera(K, size, camera(x).cam_from_world) for x in (-0.16, 0, 0.16)}
     views = [see(seen_by, name) for name, seen_by in places.items()]
-    found = predict(network, sightings(views), NEAR, FAR, CPU)
+    found = seen_together(network, sightings(views), NEAR, FAR)
     assert found.inverse.shape == found.probability.shape == size
     assert error(found, views[1], np.ones(size, bool)) < 0.02
     assert found.probability.min() >= 0
@@ -69,7 +69,7 @@ def test_wall_and_ball_are_found_at_a_size_that_is_no_multiple(network: Multivie
 def test_what_masks_leave_is_put_where_it_was(network: MultiviewNetwork) -> None:
     views = row()
     weights = ball_weights(views)
-    found = predict(network, sightings(views, weights), NEAR, FAR, CPU)
+    found = seen_together(network, sightings(views, weights), NEAR, FAR)
     inside = on_ball(views[2])
     assert error(found, views[2], inside) < 0.08
     far_away = np.zeros(SIZE, bool)
@@ -84,7 +84,7 @@ def test_a_mask_may_touch_the_frame_and_exceed_it_with_its_margin(
     views = [see(Camera(K, SIZE, camera(x).cam_from_world), f"{x}.png") for x in (-0.16, 0, 0.16)]
     weights = ball_weights(views)
     assert on_ball(views[1])[:, 0].any()
-    found = predict(network, sightings(views, weights), NEAR, FAR, CPU)
+    found = seen_together(network, sightings(views, weights), NEAR, FAR)
     assert error(found, views[1], on_ball(views[1])) < 0.08
 
 
@@ -92,7 +92,7 @@ def test_what_lies_beyond_the_window_has_no_influence(network: MultiviewNetwork)
     """The photo may be cut by hand: with its K it is the same view."""
     views = row(3)
     weights = ball_weights(views)
-    whole = predict(network, sightings(views, weights), NEAR, FAR, CPU)
+    whole = seen_together(network, sightings(views, weights), NEAR, FAR)
     cut_views, cut_weights = [], []
     for view, weight in zip(views, weights, strict=True):
         assert view.camera is not None
@@ -101,7 +101,7 @@ def test_what_lies_beyond_the_window_has_no_influence(network: MultiviewNetwork)
         smaller = Camera(shifted, (SIZE[0], SIZE[1] - 2), view.camera.cam_from_world)
         cut_views.append(replace(view, image=view.image[:, 2:], camera=smaller, depth=None))
         cut_weights.append(weight[:, 2:])
-    cut = predict(network, sightings(cut_views, cut_weights), NEAR, FAR, CPU)
+    cut = seen_together(network, sightings(cut_views, cut_weights), NEAR, FAR)
     inside = on_ball(views[1])[:, 2:]
     np.testing.assert_allclose(whole.inverse[:, 2:][inside], cut.inverse[inside], atol=1e-5)
 

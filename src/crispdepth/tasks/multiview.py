@@ -34,6 +34,7 @@ from crispdepth.tasks.multiview_agreement import (
 )
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.multiview_matching import SWEPT, Matching
+from crispdepth.tasks.multiview_network import Seen
 from crispdepth.tasks.multiview_photos import crop
 from crispdepth.tasks.workers import InOrder, workers
 from crispdepth.types import DepthMap, Float32Map, Scene, ViewDepth
@@ -105,6 +106,9 @@ class _Matcher:
         self._matching, self._note = matching, note
         self._scene, self._config = matching.scene, matching.config
         self._silhouettes: dict[int, Float32Map | None] = {}
+        # Some views from all around carve as well as all: those of a long scene are not all read.
+        count = len(self._scene)
+        self._carving = np.linspace(0, count - 1, min(count, _CARVING)).astype(int).tolist()
         # The views that each is matched with and, after these, those that only correct it.
         self._sources: dict[int, tuple[tuple[int, ...], Bounds]] = {}
 
@@ -124,22 +128,34 @@ class _Matcher:
         An estimate is forgotten when all have it that need it.
         """
         rounds = self._config.corrections if self._config.consistent else 0
-        reached = set(indices)
-        for _ in range(rounds + 1):
-            self._choose(pool, sorted(reached - self._sources.keys()))
-            reached = reached.union(*(self._sources[index][0] for index in reached))
+        reached = self._reach(pool, set(indices), rounds + 1, self._config.neighbours)
+        blocks = self._matching.blocks
+        if blocks is not None:
+            self._reach(pool, reached, blocks + 1, self._config.sources)
+            self._matching.take_scale(self._carving)
         begun: dict[tuple[int, int], Future[Estimate]] = {}
+        looked: dict[tuple[int, int], Future[Seen]] = {}
+
+        def seen(index: int, heard: int) -> Future[Seen]:
+            key = index, heard
+            if key not in looked:
+                needs = shown(index, heard - 1) if heard else []
+                task = partial(self._listen, needs) if heard else partial(self._look, index)
+                looked[key] = tasks.submit(task, needs)
+            return looked[key]
+
+        def shown(index: int, heard: int) -> list[Future[Seen]]:
+            return [seen(each, heard) for each in (index, *self._matched(index))]
 
         def estimate(index: int, corrections: int) -> Future[Estimate]:
             key = index, corrections
             if key not in begun:
-                needs = asked(index, corrections - 1) if corrections else []
-                task = (
-                    partial(self._correct, index, needs)
-                    if corrections
-                    else partial(self._match, index)
-                )
-                begun[key] = tasks.submit(task, needs)
+                if corrections:
+                    needs = asked(index, corrections - 1)
+                    begun[key] = tasks.submit(partial(self._correct, index, needs), needs)
+                else:
+                    sights = [] if blocks is None else shown(index, blocks)
+                    begun[key] = tasks.submit(partial(self._match, index, sights), sights)
             return begun[key]
 
         def asked(index: int, corrections: int) -> list[Future[Estimate]]:
@@ -152,7 +168,21 @@ class _Matcher:
 
         depths = deque((index, confirmed(index)) for index in indices)
         begun.clear()  # only what needs an estimate holds it now
+        looked.clear()
         return depths
+
+    def _reach(
+        self, pool: ThreadPoolExecutor, reached: set[int], steps: int, count: int
+    ) -> set[int]:
+        """All that views need, or their first ``count`` neighbours, or theirs, and so on."""
+        for _ in range(steps):
+            self._choose(pool, sorted(reached - self._sources.keys()))
+            reached = reached.union(*(self._sources[index][0][:count] for index in reached))
+        return reached
+
+    def _matched(self, index: int) -> tuple[int, ...]:
+        """The views that a view is matched with."""
+        return self._sources[index][0][: self._config.sources]
 
     def _choose(self, pool: ThreadPoolExecutor, indices: Sequence[int]) -> None:
         """The views that each is compared with, the best first, and the bounds of its depths."""
@@ -183,9 +213,7 @@ class _Matcher:
         wide = scene.bounds
         if wide is None and scene.points is not None:
             wide = bounds_from_points(scene.cameras[index], scene.points.points)
-        # Some views from all around carve as well as all: those of a long scene are not all read.
-        carving = np.linspace(0, len(scene) - 1, min(len(scene), _CARVING)).astype(int).tolist()
-        views = [index, *(each for each in carving if each != index)]
+        views = [index, *(each for each in self._carving if each != index)]
         cameras, masks = zip(*((scene.cameras[i], self._silhouette(i)) for i in views), strict=True)
         hull = bounds_from_masks(cameras, masks, 0)
         if hull is None or wide is None:
@@ -214,11 +242,19 @@ class _Matcher:
             self._silhouettes[index] = self._matching.photo(index, size).evidence.inside
         return self._silhouettes[index]
 
+    def _look(self, index: int) -> Seen:
+        return self._matching.look(index, *self._sources[index][1])
+
+    def _listen(self, heard: Sequence[Future[Seen]]) -> Seen:
+        """What the network knows of a view, the first, after it has heard the others."""
+        own, *others = (each.result() for each in heard)
+        return self._matching.listen(own, others)
+
     @torch.inference_mode()
-    def _match(self, index: int) -> Estimate:
+    def _match(self, index: int, sights: Sequence[Future[Seen]]) -> Estimate:
         """The estimate that a view finds alone."""
-        chosen, bounds = self._sources[index]
-        return self._matching.match(index, chosen[: self._config.sources], *bounds)
+        seen = [each.result() for each in sights]
+        return self._matching.match(index, self._matched(index), *self._sources[index][1], seen)
 
     @torch.inference_mode()
     def _correct(self, index: int, asked: Sequence[Future[Estimate]]) -> Estimate:
@@ -267,12 +303,12 @@ class _Matcher:
             return inverse
         photo = self._matching.photo(index, own.camera.size)
         part, region = crop(photo)
-        chosen, (near, far) = self._sources[index]
+        near, far = self._sources[index][1]
         found = corrected(
             part.camera,
             inverse[region],
             others,
-            self._matching.compared(photo, chosen[: self._config.sources]),
+            self._matching.compared(photo, self._matched(index)),
             self._matching.tensor(part.rgb / np.float32(255)),
             self._matching.optional(part.evidence.weight),
             self._config.tolerance,

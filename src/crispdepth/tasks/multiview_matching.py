@@ -32,7 +32,14 @@ from crispdepth.ops.resample import joint_upsample, size_within, upsample
 from crispdepth.ops.semi_global import Smoothness, semi_global, winner
 from crispdepth.tasks.multiview_agreement import Estimate
 from crispdepth.tasks.multiview_config import LONGER_SIDE, MultiviewConfig
-from crispdepth.tasks.multiview_network import Sighting, predict
+from crispdepth.tasks.multiview_network import (
+    Seen,
+    Sighting,
+    enlargement,
+    listen,
+    look_at,
+    predict,
+)
 from crispdepth.tasks.multiview_photos import Photo, crop, prepare
 from crispdepth.tasks.volume_stereo import predict_stereo
 from crispdepth.types import Camera, Float32Map, Scene, Size
@@ -80,6 +87,7 @@ class Matching:
         self.scene, self.config, self.device = scene, config, device
         self._network = network
         self._reading = Lock()
+        self._enlarged = 1
         self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
 
     def photo(self, index: int, size: Size) -> Photo:
@@ -93,15 +101,45 @@ class Matching:
                     self._photos.popitem(last=False)
             return self._photos[index, size]
 
-    def match(self, index: int, chosen: tuple[int, ...], near: float, far: float) -> Estimate:
+    @property
+    def blocks(self) -> int | None:
+        """How often views hear each other before the network matches them; None: there is none."""
+        network = self._network
+        return network.config.attention_blocks if isinstance(network, MultiviewNetwork) else None
+
+    def take_scale(self, indices: Sequence[int]) -> None:
+        """What scale the network shall see the scene at, by some of its views; before `look`."""
+        photos = [self.photo(index, self._swept(index)) for index in indices]
+        self._enlarged = enlargement([_sighting(photo) for photo in photos])
+
+    def look(self, index: int, near: float, far: float) -> Seen:
+        """What the network knows of a view alone."""
+        assert isinstance(self._network, MultiviewNetwork)
+        photo = _sighting(self.photo(index, self._swept(index)))
+        return look_at(self._network, photo, near, far, self.device, self._enlarged)
+
+    def listen(self, own: Seen, others: Sequence[Seen]) -> Seen:
+        """What it knows when it has heard others once more."""
+        assert isinstance(self._network, MultiviewNetwork)
+        return listen(self._network, own, others)
+
+    def match(
+        self,
+        index: int,
+        chosen: tuple[int, ...],
+        near: float,
+        far: float,
+        seen: Sequence[Seen] = (),
+    ) -> Estimate:
         """Depth of one view: a sweep of the small photos, then refined at each finer size.
 
         Args:
             index: of the view.
             chosen: the views that it is matched with.
             near, far: the range of its depth.
+            seen: what the network knows of it and of those, if it is the multi-view network.
         """
-        full = size_within(LONGER_SIDE[self.config.quality], self.scene.cameras[index].size)
+        full = self._full(index)
         scales = [longer for longer in (SWEPT, 2 * SWEPT, 4 * SWEPT) if longer < max(full)]
         sizes = [size_within(longer, full) for longer in scales] + [full]
         photo = self.photo(index, full)
@@ -114,7 +152,7 @@ class Matching:
         if not isinstance(self._network, StereoNetwork):
             found.append(self.sweep(small, chosen, near, far))
         if self._network is not None:
-            found.append(self._predict(small, chosen, near, far))
+            found.append(self._predict(small, chosen, near, far, seen))
         inverse, confidence, step = found[0]
         if len(found) > 1:
             inverse, confidence = self._better(small, chosen, *found)
@@ -130,24 +168,18 @@ class Matching:
             confidence = confidence * agreement
         return _estimate(small, inverse.clip(1 / far, 1 / near), confidence)
 
-    def _predict(self, photo: Photo, chosen: tuple[int, ...], near: float, far: float) -> Sketch:
+    def _predict(
+        self, photo: Photo, chosen: tuple[int, ...], near: float, far: float, seen: Sequence[Seen]
+    ) -> Sketch:
         """Of a small photo, by the network."""
         assert self._network is not None
-        photos = [photo, *(self.photo(other, self._size_like(other, photo)) for other in chosen)]
-        sightings = [
-            Sighting(
-                each.camera,
-                each.seen,
-                each.evidence.weight,
-                carves=each.evidence.inside is not None,
-            )
-            for each in photos
-        ]
         if isinstance(self._network, StereoNetwork):
-            found = predict_stereo(self._network, sightings, near, far, self.device)
+            others = [self.photo(other, self._size_like(other, photo)) for other in chosen]
+            photos = [_sighting(each) for each in (photo, *others)]
+            found = predict_stereo(self._network, photos, near, far, self.device)
             (inverse, probability), step = found.predicted, found.step
         else:
-            inverse, probability = predict(self._network, sightings, near, far, self.device)
+            inverse, probability = predict(self._network, seen, near, far)
             step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
         inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         return Sketch(inverse, probability, step)
@@ -218,6 +250,14 @@ class Matching:
         size = part.camera.size
         return lambda rho: _cost(compare(windows, sources, rho[None], size, _SHARPNESS))[0]
 
+    def _full(self, index: int) -> Size:
+        """The size of the depth map of view ``index``."""
+        return size_within(LONGER_SIDE[self.config.quality], self.scene.cameras[index].size)
+
+    def _swept(self, index: int) -> Size:
+        """The size at which it is swept and the network sees it."""
+        return size_within(SWEPT, self._full(index))
+
     def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""
         return size_within(max(photo.camera.size), self.scene.cameras[other].size)
@@ -237,6 +277,11 @@ class Matching:
     def tensor(self, values: NDArray[np.floating[Any]]) -> Tensor:
         """A copy on the device."""
         return torch.as_tensor(values.astype(np.float32), device=self.device)
+
+
+def _sighting(photo: Photo) -> Sighting:
+    carves = photo.evidence.inside is not None
+    return Sighting(photo.camera, photo.seen, photo.evidence.weight, carves)
 
 
 def _estimate(photo: Photo, inverse: Float32Map, confidence: Float32Map) -> Estimate:

@@ -12,7 +12,7 @@ import torch
 from crispdepth.models.volume.config import StereoConfig
 from crispdepth.models.volume.stereo import StereoNetwork
 from crispdepth.ops.resample import joint_upsample, shrink, upsample
-from crispdepth.tasks.multiview_network import LEAST_SURE, Predicted, Sighting, of_one_size
+from crispdepth.tasks.multiview_network import LEAST_SURE, Predicted, Sighting, whole
 
 WASTED = 2.0
 """A range that begins as many times beyond the nearest plane is moved to it."""
@@ -42,7 +42,7 @@ def predict_stereo(
         device: where to compute.
     """
     size = photos[0].camera.size
-    shown = of_one_size(photos)
+    shown = [whole(photo, photos[0].camera.size) for photo in photos]
     scale = unit_of_planes(network.config, near, far)
     poses = np.stack([photo.camera.cam_from_world for photo in shown])
     poses[:, :3, 3] *= scale

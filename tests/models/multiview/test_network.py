@@ -10,9 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crispdepth.models.multiview.adopt import adopt
-from crispdepth.models.multiview.config import NO_MASKS, MaskUse, MultiviewNetworkConfig
-from crispdepth.models.multiview.cost import expectation
+from crispdepth.models.multiview.config import (
+    NO_MASKS,
+    MaskAttention,
+    MaskUse,
+    MultiviewNetworkConfig,
+)
+from crispdepth.models.multiview.cost import Rig, expectation
+from crispdepth.models.multiview.gates import MaskAttentionGate
 from crispdepth.models.multiview.network import MultiviewNetwork, MultiviewPrediction
+from crispdepth.models.multiview.pyramid import Levels
 
 SMALL = MultiviewNetworkConfig(
     widths=(8, 8, 16), attention_blocks=2, heads=4, planes=(16, 6), unet_width=16, features=8
@@ -87,6 +94,10 @@ def made(config: MultiviewNetworkConfig, *, trained: bool = True) -> MultiviewNe
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
+            for module in network.modules():
+                if isinstance(module, MaskAttentionGate):  # open everywhere it would not learn
+                    for weight in (module.psi.weight, module.mu.weight):
+                        weight.abs_()
     return network.eval()
 
 
@@ -323,3 +334,37 @@ def test_switches_of_parts_that_are_not_there_are_refused(
 def test_a_temperature_is_above_0() -> None:
     with pytest.raises(ValueError, match="above 0 and tokens are at least 0, got 0 and 0"):
         MaskUse(temperature=0)
+
+
+# Views that hear some of the others (features that several references share)
+
+
+@torch.no_grad()
+def test_views_that_hear_all_others_know_what_they_know_together(
+    network: MultiviewNetwork,
+) -> None:
+    scene, masks = views(3), half_masks(3)
+    rig = Rig(*(scene[name] for name in ("K", "cam_from_world", "near", "far")))
+    seen = [network.look(scene["images"][:, v], masks[:, v], rig.view(v)) for v in range(3)]
+    for _ in range(network.config.attention_blocks):
+        seen = [network.listen(one, [each for each in seen if each is not one]) for one in seen]
+    maps = Levels(*(torch.cat(level) for level in zip(*(each.maps for each in seen), strict=True)))
+    # Sums are in another order.
+    assert_same(network(**scene, masks=masks, maps=maps), network(**scene, masks=masks), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["none", "heads", "epipolar"])
+def test_views_may_be_of_several_sizes(attention: MaskAttention) -> None:
+    """A view that is told twice by one that shows the same hears it once: softmax is a mean."""
+    network = made(replace(SMALL, masks=MaskUse(attention=attention)))
+    scene, wider = views(2), views(2, size=(48, 96))
+    rig = Rig(*(scene[name] for name in ("K", "cam_from_world", "near", "far")))
+    masks, wide_masks = half_masks(2), half_masks(2, (48, 96))
+    own = network.look(scene["images"][:, 0], masks[:, 0], rig.view(0))
+    other = network.look(wider["images"][:, 1], wide_masks[:, 1], rig.view(1))
+    twice = network.listen(own, [other, other]).maps.eighth
+    once = network.listen(own, [other]).maps.eighth
+    assert once.isfinite().all()
+    torch.testing.assert_close(twice, once, atol=1e-5, rtol=1e-5)
+    assert (once - network.listen(own, []).maps.eighth).abs().max() > 1e-4

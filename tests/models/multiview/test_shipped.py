@@ -13,8 +13,9 @@ from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.models.presets import MULTIVIEW
 from crispdepth.models.weights import DEFAULT_MULTIVIEW, find, load_multiview, read_config
-from crispdepth.tasks.multiview_network import Sighting, predict
+from crispdepth.tasks.multiview_network import Sighting
 from crispdepth.types import BoolMap, Camera, Float32Map, View
+from tests.seen_together import seen_together
 from tests.wall_and_ball import FULL, camera, on_ball, see
 
 NEAR, FAR = 1.5, 6.0
@@ -49,7 +50,7 @@ def errors(network: MultiviewNetwork, views: list[View], *, masked: bool) -> Flo
         )
         for view in views
     ]
-    found = predict(network, sightings, NEAR, FAR, torch.device("cpu"))
+    found = seen_together(network, sightings, NEAR, FAR)
     assert views[0].depth is not None
     true = views[0].depth.values
     return np.asarray(np.abs(1 / found.inverse - true) / true, np.float32)

@@ -14,37 +14,43 @@ SHIFTED = pytest.mark.parametrize("shifted", [False, True])
 
 def places(windows: Windows) -> Tensor:
     """Which tokens of a map are in each window, (4, n)."""
-    return windows.cut(torch.arange(TOKENS).view(1, 1, HEIGHT, WIDTH, 1))[:, 0, :, 0]
+    height, width = (2 * side for side in windows.shape)
+    return windows.cut(torch.arange(height * width).view(1, height, width, 1))[..., 0]
 
 
 @SHIFTED
 def test_windows_are_joined_as_they_were_cut(shifted: bool) -> None:
     windows = Windows((HEIGHT, WIDTH), shifted=shifted)
-    maps = torch.randn(2, 3, HEIGHT, WIDTH, 5)
+    maps = torch.randn(6, HEIGHT, WIDTH, 5)
     assert torch.equal(windows.join(windows.cut(maps)), maps)
     assert places(windows).flatten().sort().values.tolist() == [*range(TOKENS)]
 
 
 @SHIFTED
-def test_what_holds_for_pairs_is_cut_as_the_tokens_are(shifted: bool) -> None:
-    windows = Windows((HEIGHT, WIDTH), shifted=shifted)
-    pairs = torch.rand(2, TOKENS, TOKENS)
-    found = torch.unflatten(windows.between(pairs), 0, (2, 4))
-    for window, own in enumerate(places(windows)):
-        assert torch.equal(found[:, window], pairs[:, own][:, :, own])
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (6, 10)])
+def test_what_holds_for_pairs_is_cut_as_the_tokens_are(
+    shifted: bool, size: tuple[int, int]
+) -> None:
+    windows, keys = Windows((HEIGHT, WIDTH), shifted=shifted), Windows(size, shifted=shifted)
+    pairs = torch.rand(2, TOKENS, size[0] * size[1])
+    found = torch.unflatten(windows.between(pairs, keys), 0, (2, 4))
+    for window, (own, key) in enumerate(zip(places(windows), places(keys), strict=True)):
+        assert torch.equal(found[:, window], pairs[:, own][:, :, key])
 
 
-def test_what_a_shift_brought_together_is_kept_apart() -> None:
-    windows = Windows((HEIGHT, WIDTH), shifted=True)
-    apart = windows.apart(torch.device("cpu"))
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (6, 10)])
+def test_what_a_shift_brought_together_is_kept_apart(size: tuple[int, int]) -> None:
+    windows, (height, width) = Windows(size, shifted=True), size
+    apart = windows.apart([windows], torch.device("cpu"))
     assert apart is not None
     own = places(windows)
-    far = torch.zeros(4, TOKENS // 4, TOKENS // 4, dtype=torch.bool)
-    for axis, side in ((own // WIDTH, HEIGHT // 2), (own % WIDTH, WIDTH // 2)):
+    far = torch.zeros(*own.shape, own.shape[1], dtype=torch.bool)
+    for axis, side in ((own // width, height // 2), (own % width, width // 2)):
         far |= (axis[:, :, None] - axis[:, None]).abs() >= side
     assert torch.equal(apart[:, 0] == BLOCKED, far)
     assert torch.equal(apart[:, 0] == 0, ~far)
-    assert Windows((HEIGHT, WIDTH), shifted=False).apart(torch.device("cpu")) is None
+    windows = Windows((HEIGHT, WIDTH), shifted=False)
+    assert windows.apart([windows], torch.device("cpu")) is None
 
 
 def maps(views: int = 2) -> Tensor:
@@ -169,7 +175,7 @@ def test_a_free_background_attends_as_without_a_mask(attention: MaskAttention) -
 def test_what_a_shift_brought_together_is_no_way_out_of_a_mask(attention: MaskAttention) -> None:
     """A query whose only allowed keys lie beyond the shift's border looks about itself instead."""
     windows = Windows((HEIGHT, WIDTH), shifted=True)
-    apart = windows.apart(torch.device("cpu"))
+    apart = windows.apart([windows], torch.device("cpu"))
     assert apart is not None
     torch.manual_seed(0)
     transformer = MultiviewTransformer(CHANNELS, 2, HEADS, MaskUse(attention=attention))
@@ -177,11 +183,12 @@ def test_what_a_shift_brought_together_is_no_way_out_of_a_mask(attention: MaskAt
     known[3, 0, 0] = 1  # the query
     far = apart[3, 0, 0] == BLOCKED
     known[3, 1] = 1.0 * far
+    bias: Tensor | None
     if attention == "epipolar":
         lines = torch.ones(4, TOKENS // 4, TOKENS // 4, dtype=torch.bool)
-        bias = transformer._along_lines(apart, lines, known, 0, [1], [])
+        bias, _ = transformer._along_lines(apart, lines, known[:, 0], known[:, 1])
     else:
-        bias = transformer._grouped(apart, known, 0, [1])
+        bias = transformer._grouped(apart, known[:, 0], known[:, 1])
     assert bias is not None
     share = bias[3, 0, 0].softmax(dim=-1)  # of the first head, that of the object
     assert share[far].sum() < 1e-6

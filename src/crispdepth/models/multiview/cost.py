@@ -45,6 +45,10 @@ class Rig(NamedTuple):
     near: Tensor  # (B, V)
     far: Tensor  # (B, V)
 
+    def view(self, number: int) -> "Rig":
+        """One view of each sample, (B, ...)."""
+        return Rig(*(part[:, number] for part in self))
+
 
 class Volume(NamedTuple):
     """The correlations of N references with all their sources."""

@@ -33,7 +33,7 @@ from crispdepth.models.multiview.pyramid import Levels, Pyramid
 from crispdepth.models.multiview.regulariser import Regulariser
 from crispdepth.models.multiview.separable_attention import MaskedSeparableAttention
 from crispdepth.models.multiview.told import Told
-from crispdepth.models.multiview.transformer import MultiviewTransformer
+from crispdepth.models.multiview.transformer import MultiviewTransformer, Tokens
 from crispdepth.models.multiview.upsampler import Guide, Residual, guided_double
 from crispdepth.models.multiview.view_weights import PairDepth
 from crispdepth.ops.attention import HeadGroups, epipolar_mask, token_centres
@@ -57,6 +57,20 @@ class MultiviewPrediction(NamedTuple):
     # What each source alone says at 1/4 and 1/2, N = B R; none without uncertainty (2.3)
     pairs: tuple[tuple[PairDepth, ...], ...] = ()
     dead: Tensor | None = None  # (), see `Attended`; of masks.attention=epipolar
+
+
+class Look(NamedTuple):
+    """N views of one size on the way to their features."""
+
+    maps: Levels
+    tokens: Tensor | None  # (N, 1, H / 8, W / 8): the masks, where attention is told of them
+    rig: Rig  # N cameras
+    heard: int = 0  # how many blocks of `MultiviewTransformer` have told them of others
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the coarsest maps, (height, width)."""
+        return self.maps.eighth.shape[2], self.maps.eighth.shape[3]
 
 
 class MultiviewNetwork(nn.Module):
@@ -128,6 +142,7 @@ class MultiviewNetwork(nn.Module):
         *,
         carve: bool = True,
         gaussians: bool = False,
+        maps: Levels | None = None,
     ) -> MultiviewPrediction:
         """Depth of the first views, each matched with all others.
 
@@ -141,6 +156,8 @@ class MultiviewNetwork(nn.Module):
             carve: the masks are of an object, and beside them it is not; else what they leave out
                 may be anything.
             gaussians: make those of the views, too, if the network has a head for them.
+            maps: (B V, C_i, H / 2^i, W / 2^i), the features of the views, if they are known from
+                `look` and `listen`; None: those of views that all hear each other.
 
         Raises:
             ValueError: the size does not fit.
@@ -154,7 +171,9 @@ class MultiviewNetwork(nn.Module):
         shape = (batch, count)
         rig = Rig(K, cam_from_world, near, far)
         told = Told.of(masks, self.config.masks, count, carve=carve)
-        maps, dead = self._features(images, rig, told)
+        dead = None
+        if maps is None:
+            maps, dead = self._features(images, rig, told)
         first = Levels(
             *(torch.unflatten(x, 0, (batch, views))[:, :count].flatten(0, 1) for x in maps)
         )
@@ -230,30 +249,84 @@ class MultiviewNetwork(nn.Module):
         )
         return splats
 
+    def look(
+        self,
+        images: Tensor,
+        masks: Tensor | None,
+        rig: Rig,
+    ) -> Look:
+        """Views seen alone. When `listen` has told them what others show, once for each block of
+        attention, `Look.maps` are what `forward` takes as ``maps``: several references may share
+        them.
+
+        Args:
+            images: (N, 3, H, W), see `forward`.
+            masks: (N, 1, H, W); None: ones.
+            rig: N cameras, (N, 3, 3) and so on.
+        """
+        maps, tokens = self._encoded(images, masks)
+        return self._alone(Look(maps, tokens, rig))
+
+    def listen(self, own: Look, others: Sequence[Look]) -> Look:
+        """Views after one block more of attention, in which they hear others.
+
+        Args:
+            own: the N views that hear.
+            others: whom they hear, each N views, of any size; they have heard as much so far.
+        """
+        lines = None
+        if self.config.masks.attention == "epipolar" and own.tokens is not None:
+            lines = [_epipolar_lines(own.rig, own.size, each.rig, each.size) for each in others]
+        heard = [Tokens(other.maps.eighth, other.tokens) for other in others]
+        eighth = self.transformer.together(
+            own.heard, Tokens(own.maps.eighth, own.tokens), heard, lines
+        )
+        return self._alone(own._replace(maps=own.maps._replace(eighth=eighth), heard=own.heard + 1))
+
+    def _alone(self, view: Look) -> Look:
+        """Views on their way to the next block, or finished if there is none."""
+        own = view.maps
+        if view.heard == self.config.attention_blocks:
+            return view._replace(maps=self._merged(own, own.eighth))
+        eighth = self.transformer.alone(view.heard, Tokens(own.eighth, view.tokens))
+        return view._replace(maps=own._replace(eighth=eighth))
+
     def _features(self, images: Tensor, rig: Rig, told: Told) -> tuple[Levels, Tensor | None]:
         """Features (B V, C, h, w) that know the other views, and what `Attended` has as dead."""
-        batch, views, _, height, width = images.shape
-        use = self.config.masks
-        own = self.pyramid(images.flatten(0, 1), told.all_views)
-        eighth = own.eighth
-        if self.monocular is not None:
-            alone = self.monocular(images.flatten(0, 1), told.all_views)[-1]
-            eighth = eighth + self.from_monocular(alone)
-        if self.separable is not None:
-            eighth = self.separable(eighth, told.all_views)
-        tokens = None
-        if told.masks is not None and use.attention != "none":
-            tokens = mask_confidence(told.masks, (height // 8, width // 8))
+        batch, views = images.shape[:2]
+        own, tokens = self._encoded(images.flatten(0, 1), told.all_views)
         lines = None
-        if tokens is not None and use.attention == "epipolar":
-            lines = _epipolar_lines(rig, (height // 8, width // 8))
-        attended = self.transformer(torch.unflatten(eighth, 0, (batch, views)), tokens, lines)
-        eighth = attended.maps.flatten(0, 1)
+        if tokens is not None:
+            tokens = torch.unflatten(tokens, 0, (batch, views))
+            if self.config.masks.attention == "epipolar":
+                size = (images.shape[-2] // 8, images.shape[-1] // 8)
+                each = [rig.view(view) for view in range(views)]
+                pairs = [_epipolar_lines(one, size, other, size) for one in each for other in each]
+                lines = torch.unflatten(torch.stack(pairs, dim=1), 1, (views, views))
+        attended = self.transformer(torch.unflatten(own.eighth, 0, (batch, views)), tokens, lines)
+        return self._merged(own, attended.maps.flatten(0, 1)), attended.dead
+
+    def _encoded(self, images: Tensor, masks: Tensor | None) -> tuple[Levels, Tensor | None]:
+        """Features of views (N, 3, H, W) alone, and the masks that attention is told, if any."""
+        height, width = images.shape[-2:]
+        maps = self.pyramid(images, masks)
+        eighth = maps.eighth
+        if self.monocular is not None:
+            eighth = eighth + self.from_monocular(self.monocular(images, masks)[-1])
+        if self.separable is not None:
+            eighth = self.separable(eighth, masks)
+        tokens = None
+        if masks is not None and self.config.masks.attention != "none":
+            tokens = mask_confidence(masks, (height // 8, width // 8))
+        return Levels(maps.half, maps.quarter, eighth), tokens
+
+    def _merged(self, own: Levels, eighth: Tensor) -> Levels:
+        """The finer features of views, told what the coarsest have heard."""
         up = F.interpolate(eighth, scale_factor=2, mode="bilinear")
         quarter = F.relu(self.merge_quarter(torch.cat((own.quarter, up), dim=1)))
         up = F.interpolate(quarter, scale_factor=2, mode="bilinear")
         half = F.relu(self.merge_half(torch.cat((own.half, up), dim=1)))
-        return Levels(half, quarter, eighth), attended.dead
+        return Levels(half, quarter, eighth)
 
     def _sweep(
         self,
@@ -336,24 +409,22 @@ def _joined(views: Sequence[Splats]) -> Splats:
     return Splats(*(torch.cat(parts) for parts in zip(*(each[:5] for each in views), strict=True)))
 
 
-@torch.no_grad()
-def _epipolar_lines(rig: Rig, size: tuple[int, int]) -> Tensor:
-    """Which tokens at 1/8 may show the same: bool (B, V, V, h w, h w), query views first."""
-    batch, views = rig.near.shape
-    xy = token_centres(size, 8, rig.near.device).expand(batch, views, views, -1, -1)
+def _epipolar_lines(
+    rig: Rig, size: tuple[int, int], other: Rig, other_size: tuple[int, int]
+) -> Tensor:
+    """Which tokens at 1/8 of other views may show what tokens of views do: bool (N, n, m).
 
-    def pairs(values: Tensor, *, keys: bool) -> Tensor:
-        one = values.unsqueeze(1 if keys else 2)
-        return one.expand(batch, views, views, *values.shape[2:])
-
+    The cameras are (N, ...), the sizes those of the maps of tokens.
+    """
+    own, keys = (token_centres(each, 8, rig.near.device) for each in (size, other_size))
     return epipolar_mask(
-        xy,
-        xy,
-        pairs(rig.K, keys=False),
-        pairs(rig.K, keys=True),
-        pairs(rig.cam_from_world, keys=False),
-        pairs(rig.cam_from_world, keys=True),
-        pairs(rig.near, keys=False),
-        pairs(rig.far, keys=False),
+        own.expand(len(rig.near), -1, -1),
+        keys.expand(len(rig.near), -1, -1),
+        rig.K,
+        other.K,
+        rig.cam_from_world,
+        other.cam_from_world,
+        rig.near,
+        rig.far,
         tolerance=8.0,
     )

@@ -1,6 +1,7 @@
 """Attention within and between views: features that know what the other views show (spec 1.5)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -74,41 +75,63 @@ class Windows:
         self.shift = (height // 4, width // 4) if shifted else (0, 0)
 
     def cut(self, maps: Tensor) -> Tensor:
-        """(B, V, h, w, C) to (B 4, V, h w / 4, C)."""
+        """(N, h, w, C) to (N 4, h w / 4, C)."""
         rows, columns = self.shape
-        maps = maps.roll((-self.shift[0], -self.shift[1]), (2, 3))
-        maps = torch.unflatten(torch.unflatten(maps, 3, (2, columns)), 2, (2, rows))
-        return maps.permute(0, 2, 4, 1, 3, 5, 6).flatten(4, 5).flatten(0, 2)  # of b v 2 r 2 c C
+        maps = maps.roll((-self.shift[0], -self.shift[1]), (1, 2))
+        maps = torch.unflatten(torch.unflatten(maps, 2, (2, columns)), 1, (2, rows))
+        return maps.transpose(2, 3).flatten(3, 4).flatten(0, 2)  # of n 2 2 r c C
 
     def join(self, tokens: Tensor) -> Tensor:
         """The inverse of `cut`."""
         rows, columns = self.shape
-        maps = torch.unflatten(torch.unflatten(tokens, 0, (-1, 2, 2)), 4, (rows, columns))
-        maps = maps.permute(0, 3, 1, 4, 2, 5, 6).flatten(4, 5).flatten(2, 3)  # of b 2 2 v r c C
-        return maps.roll(self.shift, (2, 3))
+        maps = torch.unflatten(torch.unflatten(tokens, 0, (-1, 2, 2)), 3, (rows, columns))
+        maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # of n 2 r 2 c C
+        return maps.roll(self.shift, (1, 2))
 
-    def between(self, pairs: Tensor) -> Tensor:
-        """What holds for pairs of tokens of two maps, (B, h w, h w), of windows: (B 4, n, n)."""
-        batch, (rows, columns) = len(pairs), self.shape
-        size = (2 * rows, 2 * columns)
-        pairs = self.cut(pairs.view(batch, 1, *size, -1))[:, 0]  # (B 4, n, h w)
-        pairs = torch.unflatten(pairs.transpose(1, 2), 1, size)[:, None]  # (B 4, 1, h, w, n)
+    def between(self, pairs: Tensor, keys: "Windows") -> Tensor:
+        """What holds for tokens of a map and those of one of another size, (N, h w, h' w'), of
+        their windows: (N 4, n, n')."""
+        (rows, columns), (key_rows, key_columns) = self.shape, keys.shape
+        pairs = self.cut(torch.unflatten(pairs, 1, (2 * rows, 2 * columns)))  # (N 4, n, h' w')
+        pairs = torch.unflatten(pairs.transpose(1, 2), 1, (2 * key_rows, 2 * key_columns))
         own = torch.arange(len(pairs), device=pairs.device)
-        cut = torch.unflatten(self.cut(pairs)[:, 0], 0, (len(own), 4))  # (B 4, 4, n keys, n)
+        cut = torch.unflatten(keys.cut(pairs), 0, (len(own), 4))  # (N 4, 4, n', n)
         return cut[own, own % 4].transpose(1, 2)
 
-    def apart(self, device: torch.device) -> Tensor | None:
-        """(4, 1, n, n) bias that keeps apart what the shift brought together; None without it."""
+    def apart(self, keys: Sequence["Windows"], device: torch.device) -> Tensor | None:
+        """(4, 1, n, sum of n') bias that keeps apart what the shift brought together; None
+        without it."""
         if self.shift == (0, 0):
             return None
-        rows, columns = self.shape
+        other = torch.cat([each._regions(device) for each in keys], dim=1)
+        same = self._regions(device)[:, :, None] == other[:, None]
+        return torch.where(same, 0.0, BLOCKED)[:, None]
+
+    def _regions(self, device: torch.device) -> Tensor:
+        """(4, n): tokens of a window with one number were neighbours before the shift."""
         sides = [
             (torch.arange(2 * count, device=device) >= 2 * count - shift).long()
-            for count, shift in ((rows, self.shift[0]), (columns, self.shift[1]))
+            for count, shift in zip(self.shape, self.shift, strict=True)
         ]
         region = sides[0][:, None] * 2 + sides[1]
-        region = self.cut((region + 0.0)[None, None, ..., None])[:, 0, :, 0]  # (4, n)
-        return torch.where(region[:, :, None] == region[:, None], 0.0, BLOCKED)[:, None]
+        # `cut` would shift what is numbered in the frame of the shifted map.
+        return Windows((2 * self.shape[0], 2 * self.shape[1]), shifted=False).cut(
+            region[None, ..., None]
+        )[..., 0]
+
+
+class Tokens(NamedTuple):
+    """Maps of views of one size, whose cells are the tokens; the size is even."""
+
+    maps: Tensor  # (N, C, h, w)
+    mask: Tensor | None = None  # (N, 1, h, w) in [0, 1]; None: ones
+
+    def cut(self, windows: Windows) -> tuple[Tensor, Tensor | None]:
+        """(N 4, n, C) tokens of windows, and their masks (N 4, n)."""
+        tokens = windows.cut(self.maps.movedim(1, -1))
+        if self.mask is None:
+            return tokens, None
+        return tokens, windows.cut(self.mask.movedim(1, -1))[..., 0]
 
 
 class Attended(NamedTuple):
@@ -121,7 +144,11 @@ class Attended(NamedTuple):
 
 
 class MultiviewTransformer(nn.Module):
-    """Blocks of self attention and cross attention in windows."""
+    """Blocks of self attention and cross attention in windows.
+
+    `forward` lets all views hear all others. `alone` and `together` are its steps for a view that
+    hears some of them, of any sizes: what a view has become is then of use to all that hear it.
+    """
 
     def __init__(self, channels: int, blocks: int, heads: int, use: MaskUse | None = None) -> None:
         """Channels are a multiple of the heads; masks steer the attention without weights.
@@ -151,82 +178,118 @@ class MultiviewTransformer(nn.Module):
             epipolar: bool (B, V, V, h w, h w), the tokens of a view that tokens of another may
                 be seen at; needed by the attention of that name.
         """
-        x = maps.permute(0, 1, 3, 4, 2)
-        size = (x.shape[2], x.shape[3])
+        batch, views = maps.shape[:2]
+        known = None if masks is None else masks.flatten(0, 1)
+        x = maps.flatten(0, 1)
         dead: list[Tensor] = []
-        for number, (own, others) in enumerate(zip(self.own, self.others, strict=True)):
-            windows = Windows(size, shifted=number % 2 == 1)
-            apart = windows.apart(x.device)
-            tokens = windows.cut(x)  # (b 4, v, n, C)
-            if number == 0:
-                tokens = tokens + positions(windows.shape, tokens.shape[-1], x.device)
-            batch, views = tokens.shape[:2]
-            known = None if masks is None else windows.cut(masks.movedim(2, -1))[..., 0]
-            bias = None if apart is None else apart.repeat(batch // 4, 1, 1, 1)
-            tokens = torch.stack(
-                [
-                    own(tokens[:, view], tokens[:, view], self._grouped(bias, known, view, [view]))
-                    for view in range(views)
-                ],
-                dim=1,
-            )
-            across = None if bias is None else bias.repeat(1, 1, 1, views - 1)
+        for number in range(len(self.own)):
+            x = torch.unflatten(self.alone(number, Tokens(x, known)), 0, (batch, views))
+            each = [Tokens(x[:, v], None if masks is None else masks[:, v]) for v in range(views)]
             found = []
-            for view in range(views):
+            for view, own in enumerate(each):
                 rest = [other for other in range(views) if other != view]
-                steered = self._grouped(across, known, view, rest)
-                if self.attention == "epipolar" and epipolar is not None and rest:
-                    lines = [windows.between(epipolar[:, view, other]) for other in rest]
-                    steered = self._along_lines(
-                        steered, torch.cat(lines, dim=-1), known, view, rest, dead
-                    )
-                found.append(others(tokens[:, view], tokens[:, rest].flatten(1, 2), steered))
-            x = windows.join(torch.stack(found, dim=1))
-        return Attended(x.permute(0, 1, 4, 2, 3), torch.stack(dead).mean() if dead else None)
+                lines = None if epipolar is None else [epipolar[:, view, other] for other in rest]
+                found.append(self.together(number, own, [each[o] for o in rest], lines, dead))
+            x = torch.stack(found, dim=1).flatten(0, 1)
+        whole = torch.unflatten(x, 0, (batch, views))
+        return Attended(whole, torch.stack(dead).mean() if dead else None)
+
+    def alone(self, number: int, view: Tokens) -> Tensor:
+        """What block ``number`` makes of views by themselves, (N, C, h, w)."""
+        windows = self._windows(number, view)
+        tokens, known = view.cut(windows)
+        if number == 0:
+            tokens = tokens + positions(windows.shape, tokens.shape[-1], tokens.device)
+        bias = _repeated(windows.apart([windows], tokens.device), len(tokens))
+        found = self.own[number](tokens, tokens, self._grouped(bias, known, known))
+        return windows.join(found).movedim(-1, 1)
+
+    def together(
+        self,
+        number: int,
+        view: Tokens,
+        others: Sequence[Tokens],
+        epipolar: Sequence[Tensor] | None = None,
+        dead: list[Tensor] | None = None,
+    ) -> Tensor:
+        """What block ``number`` makes of views that hear others, (N, C, h, w).
+
+        Args:
+            number: of the block; all views are what its `alone` made of them.
+            view: those that hear.
+            others: whom they hear, each with N views; none: the views stay as they are.
+            epipolar: bool (N, h w, h' w') for each of the others, see `forward`.
+            dead: gets the share of dead queries, see `Attended`.
+        """
+        if not others:
+            return view.maps
+        windows, keys = self._windows(number, view), [self._windows(number, x) for x in others]
+        tokens, known = view.cut(windows)
+        cut = [other.cut(key) for other, key in zip(others, keys, strict=True)]
+        heard = torch.cat([part for part, _ in cut], dim=1)
+        inside: Tensor | None = None
+        if any(mask is not None for mask in (known, *(mask for _, mask in cut))):
+            known = _known(tokens, known)
+            inside = torch.cat([_known(*each) for each in cut], dim=1)
+        bias = _repeated(windows.apart(keys, tokens.device), len(tokens))
+        bias = self._grouped(bias, known, inside)
+        if self.attention == "epipolar" and epipolar is not None and known is not None:
+            assert inside is not None
+            lines = torch.cat(list(map(windows.between, epipolar, keys)), dim=-1)
+            bias, share = self._along_lines(bias, lines, known, inside)
+            if dead is not None:
+                dead.append(share)
+        return windows.join(self.others[number](tokens, heard, bias)).movedim(-1, 1)
+
+    @staticmethod
+    def _windows(number: int, view: Tokens) -> Windows:
+        height, width = view.maps.shape[-2:]
+        return Windows((height, width), shifted=number % 2 == 1)
 
     def _grouped(
-        self, bias: Tensor | None, known: Tensor | None, view: int, keys: list[int]
+        self, bias: Tensor | None, queries: Tensor | None, keys: Tensor | None
     ) -> Tensor | None:
-        """The bias for tokens of a view and keys of others, with that of groups of heads (2.10 b).
+        """The bias for tokens that hear others, with that of groups of heads (2.10 b).
 
-        Heads of a hard group that finds nothing in a window look everywhere in it.
+        ``queries`` (b 4, n) and ``keys`` (b 4, m) are their masks. Heads of a hard group that finds
+        nothing in a window look everywhere in it.
         """
-        if self.groups is None or known is None or not keys:
+        if self.groups is None or queries is None or keys is None:
             return bias
-        masks = known[:, keys].flatten(1)
-        queries = known[:, view] if self.free_background else None
+        told = queries if self.free_background else None
         if self.attention == "heads":
-            groups = head_group_bias(masks, self.groups, queries)
+            groups = head_group_bias(keys, self.groups, told)
         else:
-            groups = _only(head_group_mask(masks, self.groups, queries), bias)
+            groups = _only(head_group_mask(keys, self.groups, told), bias)
         return groups if bias is None else bias + groups
 
     def _along_lines(
-        self,
-        bias: Tensor | None,
-        lines: Tensor,
-        known: Tensor | None,
-        view: int,
-        rest: list[int],
-        dead: list[Tensor],
-    ) -> Tensor | None:
+        self, bias: Tensor | None, lines: Tensor, queries: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The bias that leaves tokens of the object what may show the same point of it (2.11).
 
-        Of a token that finds none of the object on its lines (``dead`` gets their share), all of
-        the object counts. Where the object is everywhere there is no object to tell: views without
-        masks attend as if there were none.
+        Of a token that finds none of the object on its lines (their share is the second value),
+        all of the object counts. Where the object is everywhere there is no object to tell: views
+        without masks attend as if there were none.
         """
-        if known is None:
-            return bias
-        inside = known[:, rest].flatten(1)[:, None] > 0.5  # (b 4, 1, m)
+        inside = keys[:, None] > 0.5  # (b 4, 1, m)
         if bias is not None:  # what the shift of the windows brought together is no key
             inside = inside & (bias[:, 0] == 0)
-        told = (known[:, view] > 0.5) & ~(known[:, view] == 1).all(dim=1, keepdim=True)
-        keys = epipolar_object_mask(lines, inside, told)
-        dead.append(keys.dead)
+        told = (queries > 0.5) & ~(queries == 1).all(dim=1, keepdim=True)
+        found = epipolar_object_mask(lines, inside, told)
         # Tokens beside the object look everywhere, as do those that find none of it at all.
-        shut = _only((keys.allowed | ~told[..., None])[:, None], bias)
-        return shut if bias is None else bias + shut
+        shut = _only((found.allowed | ~told[..., None])[:, None], bias)
+        return shut if bias is None else bias + shut, found.dead
+
+
+def _known(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask of tokens (N, n, C), (N, n); ones if they have none."""
+    return torch.ones_like(tokens[..., 0]) if mask is None else mask
+
+
+def _repeated(bias: Tensor | None, windows: int) -> Tensor | None:
+    """The bias (4, ...) of the windows of one map for those of all maps."""
+    return None if bias is None else bias.repeat(windows // 4, 1, 1, 1)
 
 
 def _only(allowed: Tensor, bias: Tensor | None) -> Tensor:
