@@ -178,6 +178,14 @@ def test_a_stage_starts_from_another_and_ends_as_weights(fit_tiny: Fit, tmp_path
     assert config["training"]["init"] == "stereo"
     assert config["training"]["objective"]["stage"] == "both"
     assert load_stereo(tmp_path / "weights").config == NETWORK.stereo
+    # And another run starts from the weights: while it learns nothing it is what they are.
+    still = replace(short, lr=1e-12)
+    fit_tiny(tmp_path / "again", stage="both", fit=still, init=tmp_path / "weights")
+    again = load_file(tmp_path / "again" / "best.safetensors")
+    for name, weight in network.named_parameters():
+        torch.testing.assert_close(again[name], weight.detach())
+    with pytest.raises(ValueError, match="volume-small are of another network"):
+        fit_tiny(tmp_path / "other", fit=still, init=Path("volume-small"))
     trained = load_file(tmp_path / "both" / "best.safetensors")
     for name, value in network.state_dict().items():
         expected = (

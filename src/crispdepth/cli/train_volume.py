@@ -46,7 +46,8 @@ class TrainVolumeOptions:
     Frames without any are fused with true depths that errors were added to."""
 
     init: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None
-    """Run whose best weights to start from, say of --stage stereo."""
+    """Run whose best weights to start from, say of --stage stereo, or a folder of weights, or the
+    name of shipped ones."""
 
     data_format: Format = "rendered"
     """Format of folders that are no packs."""

@@ -20,6 +20,7 @@ from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.data.volume_samples import VolumeSample, VolumeSampler
 from crispdepth.io.view_depths import has_view_depth
 from crispdepth.models.volume.config import VolumeNetworkConfig
+from crispdepth.models.weights import load_volume
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, VolumeObjective
 from crispdepth.training.fit import BEST, LAST, Progress, fit
@@ -72,7 +73,8 @@ def train(
         held_out: what the samples for evaluation are made of; of other scenes.
         run: folder for the results, see `crispdepth.training.fit`.
         depths: folders of depths that matching found, see `VolumeSampler`.
-        init: folder of a run of the same network whose best weights to start from.
+        init: folder of a run of the same network whose best weights to start from, or name or
+            folder of weights.
         sources: JSON values that say what ``frames`` are; kept with the weights, and a run is
             continued only with the same.
         held_out_samples: how many to evaluate on.
@@ -88,7 +90,7 @@ def train(
         torch.manual_seed(training.fit.seed)
         model = VolumeLearner(training.network, training.objective)
     if init is not None and not (run / LAST).is_file():
-        load_weights(init / BEST, model)
+        _start_from(init, model)
     truncation = training.network.fusion.truncation
     sampler = VolumeSampler(frames, training.samples, depths, truncation=truncation)
     most = training.samples.views[1]
@@ -142,6 +144,26 @@ class SampleStream(Dataset[VolumeSample]):
         return self._sampler.draw(
             training.fit.seed, index, training.views(index // training.fit.batch)
         )
+
+
+def _start_from(init: Path, model: VolumeLearner) -> None:
+    """Take the best weights of a run, or those that were exported.
+
+    Raises:
+        OSError: they cannot be read.
+        ValueError: they are of another network.
+    """
+    if (init / BEST).is_file():
+        load_weights(init / BEST, model)
+        return
+    stage = model.objective.stage
+    network = load_volume(init, part="stereo" if stage == "stereo" else "fusion")
+    if network.config != model.config:
+        raise ValueError(
+            f"The weights {init} are of another network than the one to be trained: choose the "
+            "--preset that they were exported from, without --network."
+        )
+    model.load_state_dict(network.state_dict())
 
 
 class VolumeRecipe:
