@@ -8,9 +8,9 @@
 ``DIR`` holds rooms, objects and settings, ``--held-out`` folders of scenes by `crispdepth synth`
 that no training has seen. `tables` writes multiview_network.md: AbsRel, its median, RMSE, the share
 within 25 % (delta 1) and AbsRel in the band of 3 pixels inside silhouettes, means over views;
-seconds of process time a view. All views of a scene are matched, corrected by each other, and a
-pixel that no other view agrees with gets the depth of the nearest that one does; how many are
-confirmed is a column.
+seconds of process time a view. All views of a scene are matched and corrected by each other; a
+pixel without an answer gets the depth of the nearest that has one. How many another view confirms
+is a column; in masks most others have the depth that other views show there.
 `robustness` spoils the masks; `speed` times the network alone. Every row of a table is measured in
 the same run.
 """
@@ -294,8 +294,8 @@ def _errors(
             known = known & (inside > 0.5)
             kernel = np.ones((2 * BAND + 1,) * 2, np.uint8)
             band = known & (cv2.erode((inside > 0.5).astype(np.uint8), kernel) == 0)
-        answered = found.depth.usable
-        values = _filled(found.depth.values, answered)
+        answered = found.confidence > 0
+        values = _filled(found.depth.values, found.depth.usable)
         apart = np.abs(values - true)
         share = apart / np.maximum(true, 1e-9)
         within = np.maximum(values, true) < 1.25 * np.minimum(values, true)

@@ -97,6 +97,24 @@ def test_beside_an_object_nothing_is_valid_and_inside_all_is_right(views: list[V
         assert np.median(apart(found, view)) < 0.02
 
 
+def test_in_the_mask_of_an_object_what_is_not_confirmed_is_as_others_show_it(
+    views: list[View],
+) -> None:
+    strict = replace(BOUNDS, consistent=4)
+    filled, errors = 0, []
+    for view, found in zip(views, depths(scene_of_views(masked(views)), strict), strict=True):
+        assert not found.depth.usable[~on_ball(view)].any()
+        more = found.depth.usable & (found.confidence == 0)
+        filled += int(more.sum())
+        errors.append(np.abs(found.depth.values / (view.depth or found.depth).values - 1)[more])
+    assert filled > 100
+    assert np.median(np.concatenate(errors)) < 0.02
+    others = [replace(view, masks=None) for view in views], masked(views, "ignore")
+    for without in others:
+        for found in depths(scene_of_views(without), strict):
+            assert (found.confidence[found.depth.usable] > 0).all()
+
+
 def test_depth_inside_an_object_does_not_depend_on_its_background(views: list[View]) -> None:
     def other_background(view: View) -> View:
         assert view.camera is not None

@@ -12,9 +12,10 @@ from crispdepth.tasks.multiview_agreement import (
     corrected,
     largest_about,
     seen_from,
+    shown_by_others,
 )
 from crispdepth.types import View
-from tests.wall_and_ball import row
+from tests.wall_and_ball import WALL, on_ball, row
 
 CPU = torch.device("cpu")
 
@@ -154,3 +155,48 @@ def test_depth_does_not_move_across_the_mask(views: list[View]) -> None:
         found = corrected(view.camera, known, [other], torch.zeros_like, guide, mask, 0.02)
         results.append(found)
     assert (results[0] == results[1])[mask > 0].all()
+
+
+@pytest.fixture
+def holes(views: list[View]) -> Tensor:
+    """A view knows nothing in a patch of the wall and in the middle of the ball."""
+    known = torch.ones_like(truth(views[2]), dtype=torch.bool)
+    known[4:12, 4:12] = False
+    known[26:34, 36:44] = False
+    assert on_ball(views[2])[26:34, 36:44].all()
+    return known
+
+
+def test_holes_get_what_others_show_there(views: list[View], holes: Tensor) -> None:
+    view, others = views[2], [neighbour(views[i]) for i in (0, 1, 3, 4)]
+    assert view.camera is not None
+    found = shown_by_others(view.camera, truth(view), holes, others)
+    assert (found[holes] == 0).all()
+    assert (found[~holes] > 0).float().mean() > 0.9
+    assert ((found / truth(view) - 1).abs()[found > 0] < 0.01).float().mean() > 0.95
+
+
+def test_what_is_behind_a_thing_that_nobody_found_does_not_shine_through(
+    views: list[View], holes: Tensor
+) -> None:
+    view = views[2]
+    wall = torch.full_like(truth(view), 1 / WALL)
+    assert view.camera is not None
+    others = [neighbour(views[i], wall) for i in (0, 1, 3, 4)]
+    found = shown_by_others(view.camera, truth(view), holes, others)
+    assert (found[4:12, 4:12] > 0).float().mean() > 0.9
+    assert (found[26:34, 36:44] == 0).all()
+
+
+def test_who_knows_nothing_or_everything_or_nobody_else_is_shown_nothing(
+    views: list[View], holes: Tensor
+) -> None:
+    view, other = views[2], neighbour(views[1])
+    assert view.camera is not None
+    for known, others in (
+        (torch.zeros_like(holes), [other]),
+        (torch.ones_like(holes), [other]),
+        (holes, []),
+        (holes, [other._replace(known=torch.zeros_like(other.known))]),
+    ):
+        assert (shown_by_others(view.camera, truth(view), known, others) == 0).all()

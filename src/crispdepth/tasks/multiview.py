@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -31,6 +32,7 @@ from crispdepth.tasks.multiview_agreement import (
     Neighbour,
     agreeing,
     corrected,
+    shown_by_others,
 )
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.multiview_matching import SWEPT, Matching
@@ -56,10 +58,11 @@ def estimate_depths(
 
     Depth maps have the scene's unit and the view's camera, resized to `LONGER_SIDE`. Invalid is
     what lies outside an object mask, what no source sees and what too few other views confirm; a
-    view that no other overlaps has no valid pixel at all. Views are read when they are needed, by
-    several threads (`crispdepth.tasks.workers`) but one at a time, and depths kept only as long as
-    a later view is compared with them. Work goes on while the caller has a depth, and ends when
-    the iterator is closed.
+    view that no other overlaps has no valid pixel at all. Inside an object mask what too few
+    confirm takes the depth that other views show there, with a confidence of 0. Views are read when
+    they are needed, by several threads (`crispdepth.tasks.workers`) but one at a time, and depths
+    kept only as long as a later view is compared with them. Work goes on while the caller has a
+    depth, and ends when the iterator is closed.
 
     Args:
         scene: posed views.
@@ -128,13 +131,17 @@ class _Matcher:
         An estimate is forgotten when all have it that need it.
         """
         rounds = self._config.corrections if self._config.consistent else 0
-        reached = self._reach(pool, set(indices), rounds + 1, self._config.neighbours)
+        # What is asked last is to fill masks of an object, where there are any.
+        fills = rounds > 0 and any(self._silhouette(index) is not None for index in self._carving)
+        steps = rounds + 1 + fills
+        reached = self._reach(pool, set(indices), steps, self._config.neighbours)
         blocks = self._matching.blocks
         if blocks is not None:
             self._reach(pool, reached, blocks + 1, self._config.sources)
             self._matching.take_scale(self._carving)
         begun: dict[tuple[int, int], Future[Estimate]] = {}
         looked: dict[tuple[int, int], Future[Seen]] = {}
+        agreed: dict[int, Future[ViewDepth]] = {}
 
         def seen(index: int, heard: int) -> Future[Seen]:
             key = index, heard
@@ -163,12 +170,19 @@ class _Matcher:
             return [estimate(each, corrections) for each in (index, *others)]
 
         def confirmed(index: int) -> Future[ViewDepth]:
-            latest, alone = asked(index, max(rounds - 1, 0)), asked(index, 0)
-            return tasks.submit(partial(self._confirm, index, latest, alone), latest + alone)
+            if index not in agreed:
+                latest, alone = asked(index, max(rounds - 1, 0)), asked(index, 0)
+                task = partial(self._confirm, index, latest, alone)
+                agreed[index] = tasks.submit(task, latest + alone)
+            return agreed[index]
 
-        depths = deque((index, confirmed(index)) for index in indices)
-        begun.clear()  # only what needs an estimate holds it now
-        looked.clear()
+        def filled(index: int) -> Future[ViewDepth]:
+            needs = [confirmed(each) for each in (index, *self._sources[index][0])]
+            return tasks.submit(partial(self._fill, index, needs), needs)
+
+        depths = deque((index, filled(index) if fills else confirmed(index)) for index in indices)
+        for kept in (looked, begun, agreed):
+            kept.clear()  # only what needs a result holds it now
         return depths
 
     def _reach(
@@ -282,6 +296,26 @@ class _Matcher:
         usable = valid.cpu().numpy() & (own.confidence > 0)
         depth = DepthMap(z, "depth", self._scene.unit, usable, own.camera)
         return ViewDepth(depth, confidence.astype(np.float32))
+
+    @torch.inference_mode()
+    def _fill(self, index: int, asked: Sequence[Future[ViewDepth]]) -> ViewDepth:
+        """Depth of a view, the first that is asked, that has the depth that others show also where
+        no view confirms its own, at a confidence of 0: it is no evidence of anything.
+        """
+        found, *others = (each.result() for each in asked)
+        photo = self._matching.photo(index, found.depth.size)
+        if photo.evidence.inside is None:
+            return found
+        part, region = crop(photo)
+        estimates = [Estimate.of(each) for each in (found, *others)]
+        own, *neighbours = (Neighbour.of(each, self._matching.device) for each in estimates)
+        shown = shown_by_others(part.camera, own.inverse[region], own.known[region] > 0, neighbours)
+        more = shown.cpu().numpy()
+        more[photo.evidence.inside[region] < 0.5] = 0  # (h, w), 0 = still unknown
+        z, valid = found.depth.values.copy(), found.depth.usable.copy()
+        z[region] = np.where(more > 0, 1 / np.where(more > 0, more, 1), z[region])
+        valid[region] |= more > 0
+        return replace(found, depth=replace(found.depth, values=z, valid=valid))
 
     def _agreeing(self, inverse: Tensor, before: Estimate, others: Sequence[Neighbour]) -> Agreeing:
         """How many others agree with depths that were those of an estimate, or of one of them:

@@ -8,6 +8,7 @@ edges, which windows of matching widen, pixels go to the side that they look lik
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor
 from crispdepth.geometry.warp import transfer
 from crispdepth.ops.plane_sweep import project, sample
 from crispdepth.ops.weighted_median import joint_weighted_median
-from crispdepth.types import Camera, Float32Map
+from crispdepth.types import Camera, Float32Map, ViewDepth
 
 REPROJECTION = 2.0
 """Pixels from which another view does not agree."""
@@ -29,6 +30,7 @@ _SAME = 0.01  # relative difference up to which depths are averaged
 _JUMP = 0.1  # relative difference of inverse depths about a pixel that makes an edge
 _EDGE = 8  # pixels about an edge that windows of matching may have put on its wrong side
 _REACH, _STEP = 9, 3  # window and step of the median along edges, pixels
+_BEHIND = 0.02  # relative depth behind the known one beside it from which something shines through
 _UNCONFIRMED = 0.2  # what a pixel counts there that no other view agrees with, beside one with all
 
 
@@ -38,6 +40,14 @@ class Estimate(NamedTuple):
     camera: Camera
     inverse: Float32Map  # (h, w), > 0
     confidence: Float32Map  # (h, w) in [0, 1]; 0 where there is no estimate
+
+    @classmethod
+    def of(cls, found: ViewDepth) -> "Estimate":
+        """What other views have confirmed."""
+        camera, usable = found.depth.camera, found.depth.usable
+        assert camera is not None
+        inverse = 1 / np.where(usable, found.depth.values, 1)
+        return cls(camera, inverse.astype(np.float32), usable.astype(np.float32))
 
 
 class Neighbour(NamedTuple):
@@ -137,6 +147,36 @@ def corrected(
         radius=_REACH,
         step=_STEP,
     )
+
+
+def shown_by_others(
+    camera: Camera, inverse: Tensor, known: Tensor, others: Sequence[Neighbour]
+) -> Tensor:
+    """Inverse depths (h, w) of pixels that have none, as others show them; 0 where none does.
+
+    The median of what they show, unless it lies behind the nearest known pixel: what is behind a
+    thing that none of them found shines through it.
+
+    Args:
+        camera: of the view.
+        inverse: (h, w) inverse depths, > 0.
+        known: bool (h, w), where they are known.
+        others: views that see the same.
+    """
+    nothing = torch.zeros_like(inverse)
+    if not others or known.all() or not known.any():
+        return nothing
+    seen = torch.stack([seen_from(camera, other) for other in others])
+    median = torch.where(seen > 0, seen, torch.nan).nanmedian(dim=0).values
+    holes = (~known).cpu().numpy().astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(
+        holes, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    known_at = inverse.new_zeros(int(labels.max()) + 1)
+    numbers = torch.as_tensor(labels, device=inverse.device).long()
+    known_at[numbers[known]] = inverse[known]
+    beside = known_at[numbers]
+    return torch.where(~known & (median * (1 + _BEHIND) > beside), median, nothing)
 
 
 def _votes(inverse: Tensor, seen: Tensor, tolerance: float) -> Tensor:
