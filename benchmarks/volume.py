@@ -4,11 +4,12 @@
     python benchmarks/volume.py measure --data DIR --held-out DIR
 
 `train` trains every variant with the same samples for as many steps as the first one takes in
-``--minutes``, each in a run folder of ``--work``; what is done is not done again. `measure` fuses
-every scene with every variant and writes volume.md: the 2-D metrics of the mesh rendered into the
-views, the 3-D metrics in both protocols at 5 cm, and how they fall with the depths, the poses and
-the number of views. ``DIR`` of ``--data`` holds rooms and sevenscenes, that of ``--held-out``
-scenes by `crispdepth synth` that no training has seen.
+``--minutes``, with ``--seed`` 0, or another, each in a run folder of ``--work``; what is done is
+not done again. `measure` fuses every scene with every variant and all seeds that it was trained
+with, and writes volume.md: the 2-D metrics of the mesh rendered into the views, the 3-D metrics in
+both protocols at 5 cm, and how they fall with the depths, the poses and the number of views.
+``DIR`` of ``--data`` holds rooms and sevenscenes, that of ``--held-out`` scenes by `crispdepth
+synth` that no training has seen.
 
 All surfaces are cut to the triangles that some view sees, so all are single-sided. True are the
 exact depths of rendered rooms, and of 7-Scenes the fused depths of the Kinect.
@@ -82,6 +83,9 @@ TABLES = {
         "two stages",
     ),
 }
+SEEDS = 3
+"""Of the variants, at most."""
+
 FIGURES_2D = ("AbsRel", "AbsDiff", "SqRel", "RMSE", "complete")
 FIGURES_3D = ("L1", "L1 near", "Acc", "Comp", "F", "TF Acc", "TF Comp", "TF F")
 
@@ -137,6 +141,9 @@ class TrainOptions:
     steps: int = 0
     """Steps instead of minutes."""
 
+    seed: int = 0
+    """Of the first weights and the samples."""
+
     only: tuple[str, ...] = ()
     """Variants whose names contain one of these; all without it."""
 
@@ -171,6 +178,9 @@ class MeasureOptions:
     robust_groups: tuple[str, ...] = ("rooms",)
     """Groups of scenes on which it is measured: held-out rooms, rooms, 7-Scenes."""
 
+    weights: str = "volume-small"
+    """Those that are called shipped."""
+
     consistent: int = 1
     """Views that must agree with a pixel's depth, as for the depths of the training."""
 
@@ -204,7 +214,7 @@ def train_all(options: TrainOptions) -> None:
     for name, variant in variants().items():
         if options.only and not any(part in name for part in options.only):
             continue
-        run, start = folder_of(options.work, name), time.perf_counter()
+        run, start = folder_of(options.work, name, options.seed), time.perf_counter()
 
         def training(steps: int, variant: Variant = variant) -> VolumeTraining:
             fit = FitConfig(
@@ -215,6 +225,7 @@ def train_all(options: TrainOptions) -> None:
                 ema=0.99,
                 every=max(1, steps // 4),
                 workers=0,
+                seed=options.seed,
                 cpu=True,
             )
             objective = VolumeObjective(trust=variant.trust)
@@ -233,24 +244,26 @@ def train_all(options: TrainOptions) -> None:
         print(f"{name}: {end.held_out or 'done before'}, {seconds:.0f} s", flush=True)
 
 
-def folder_of(work: Path, name: str) -> Path:
-    return work / "".join(letter if letter.isalnum() else "-" for letter in name)
+def folder_of(work: Path, name: str, seed: int) -> Path:
+    plain = "".join(letter if letter.isalnum() else "-" for letter in name)
+    return work / f"{plain}.{seed}"
 
 
 def measure_all(options: MeasureOptions) -> None:
     torch.set_num_threads(options.threads)
-    methods: dict[str, Method] = {
-        "classical": classical,
-        UNTRAINED: learned(build_volume("volume-small")),
-        SHIPPED: learned(load_volume()),
+    methods: dict[tuple[str, int], Method] = {
+        ("classical", 0): classical,
+        (UNTRAINED, 0): learned(build_volume("volume-small")),
+        (SHIPPED, 0): learned(load_volume(options.weights)),
     }
     for name, variant in variants().items():
-        run = folder_of(options.work, name)
         wanted = not options.only or any(part in name for part in options.only)
-        if wanted and (run / BEST).is_file():
-            network = VolumeNetwork(variant.network)
-            load_weights(run / BEST, network)
-            methods[name] = learned(network, trust=variant.trust)
+        for seed in range(SEEDS if wanted else 0):
+            run = folder_of(options.work, name, seed)
+            if (run / BEST).is_file():
+                network = VolumeNetwork(variant.network)
+                load_weights(run / BEST, network)
+                methods[name, seed] = learned(network, trust=variant.trust)
     rows: list[dict[str, Any]] = []
     for place in places(
         options.data,
@@ -260,15 +273,16 @@ def measure_all(options: MeasureOptions) -> None:
         consistent=options.consistent,
         every=options.every,
     ):
-        for name, method in methods.items():
-            row = {"group": place.group, "scene": place.name, "method": name, "spoilt": "nothing"}
+        here = {"group": place.group, "scene": place.name}
+        for (name, seed), method in methods.items():
+            row = here | {"method": name, "seed": seed, "spoilt": "nothing"}
             rows.append(row | scored(place, method, place.shots))
             print(json.dumps(rows[-1]), flush=True)
         for spoilt, shots in spoils(place.shots) if place.group in options.robust_groups else ():
-            for name in ("classical", *options.robust):
-                if name in methods:
-                    row = {"group": place.group, "scene": place.name, "method": name}
-                    rows.append(row | {"spoilt": spoilt} | scored(place, methods[name], shots))
+            for (name, seed), method in methods.items():
+                if name in ("classical", *options.robust):
+                    row = here | {"method": name, "seed": seed, "spoilt": spoilt}
+                    rows.append(row | scored(place, method, shots))
                     print(json.dumps(rows[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     # A mesh without a surface has no errors: null, for JSON has no NaN.
@@ -372,12 +386,19 @@ def tables(rows: list[dict[str, Any]]) -> str:
         f"Voxels of {100 * VOXEL:g} cm, photos of {SIZE[1]} x {SIZE[0]}; lengths in m, L1 in "
         "truncations of 3 voxels, near: where the truth is within one of a surface; F at 5 cm, "
         "first in the protocol of Atlas (directions put right), then in that of TransformerFusion. "
-        "Means over scenes; – where one has no surface.",
+        "Means over scenes, and over seeds with the largest distance from them; – where one has no "
+        "surface.",
     ]
 
     def line(label: str, chosen: list[dict[str, Any]]) -> None:
-        means = [np.mean([row[name] for row in chosen]) for name in names]
-        cells = ["–" if np.isnan(mean) else f"{mean:.3f}" for mean in means]
+        seeds = sorted({row["seed"] for row in chosen})
+        cells = []
+        for name in names:
+            each = np.array(
+                [np.mean([row[name] for row in chosen if row["seed"] == seed]) for seed in seeds]
+            )
+            apart = f" ± {np.abs(each - each.mean()).max():.3f}" if len(seeds) > 1 else ""
+            cells.append("–" if np.isnan(each).any() else f"{each.mean():.3f}{apart}")
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
 
     def head(title: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crispdepth.api.scene import SCENE_CORRECTIONS
 from crispdepth.data.datasets.registry import open_dataset
 from crispdepth.data.posed_scenes import posed_scenes
 from crispdepth.evaluation.mesh import thin_points
@@ -70,7 +71,9 @@ def places(
         frames = open_dataset(kind, root)[::step]
         for posed in posed_scenes(frames):
             folder = depths / group
-            config = MultiviewConfig(quality="preview", consistent=consistent)
+            config = MultiviewConfig(
+                quality="preview", consistent=consistent, corrections=SCENE_CORRECTIONS
+            )
             cache_depths([posed], frames, folder, config, network)
             shots = []
             for index in posed.indices:
