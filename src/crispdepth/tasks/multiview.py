@@ -346,6 +346,7 @@ class _Matcher:
             self._matching.tensor(part.rgb / np.float32(255)),
             self._matching.optional(part.evidence.weight),
             self._config.tolerance,
+            scale=max(1, max(own.camera.size) / SWEPT),
         )
         inverse[region] = found.clamp(1 / far, 1 / near)
         return inverse

@@ -28,8 +28,8 @@ _ENOUGH = 2  # views that agree; more make a depth no better
 _WORTH = 0.5  # what their agreement is worth, in correlation
 _SAME = 0.01  # relative difference up to which depths are averaged
 _JUMP = 0.1  # relative difference of inverse depths about a pixel that makes an edge
-_EDGE = 8  # pixels about an edge that windows of matching may have put on its wrong side
-_REACH, _STEP = 9, 3  # window and step of the median along edges, pixels
+_EDGE = 4  # swept pixels about an edge that windows of matching may have put on its wrong side
+_BEYOND = 2  # pixels by which windows of the median along edges reach farther
 _BEHIND = 0.02  # relative depth behind the known one beside it from which something shines through
 _UNCONFIRMED = 0.2  # what a pixel counts there that no other view agrees with, beside one with all
 
@@ -104,6 +104,7 @@ def corrected(
     guide: Tensor,
     weight: Tensor | None,
     tolerance: float,
+    scale: float = 1.0,
 ) -> Tensor:
     """The inverse depths (h, w) of a view, corrected by those of others.
 
@@ -115,6 +116,7 @@ def corrected(
         guide: (h, w, 3) the photo, in [0, 1].
         weight: (h, w) in [0, 1], the mask: depth does not move across it; None: ones.
         tolerance: largest difference of agreeing depths, as a share of the depth.
+        scale: how many pixels wide one is that planes were swept for, >= 1.
     """
     if not others:
         return inverse
@@ -139,13 +141,14 @@ def corrected(
     every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
     inverse = every.nanmedian(dim=0).values
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
+    edge, step = round(_EDGE * scale), round(1.5 * scale)
     return joint_weighted_median(
         inverse,
         guide,
         trust if weight is None else trust * weight,
-        _edges(inverse, weight),
-        radius=_REACH,
-        step=_STEP,
+        _edges(inverse, weight, edge),
+        radius=(edge + _BEYOND) // step * step,
+        step=step,
     )
 
 
@@ -199,12 +202,12 @@ def _worth(count: Tensor) -> Tensor:
     return _WORTH * (count / _ENOUGH).clamp(max=1)
 
 
-def _edges(inverse: Tensor, weight: Tensor | None) -> Tensor:
-    """Whether depth jumps within `_EDGE` pixels, bool (h, w); what weighs nothing has no depth."""
+def _edges(inverse: Tensor, weight: Tensor | None, radius: int) -> Tensor:
+    """Whether depth jumps within so many pixels, bool (h, w); what weighs nothing has no depth."""
     near = far = inverse
     if weight is not None:
         near, far = (torch.where(weight > 0, inverse, beside) for beside in (0, torch.inf))
-    nearest, farthest = largest_about(torch.stack((near, -far)), _EDGE)
+    nearest, farthest = largest_about(torch.stack((near, -far)), radius)
     jumps: Tensor = nearest + farthest > _JUMP * nearest
     return jumps
 
