@@ -13,8 +13,9 @@ import numpy as np
 from crispdepth.io.atomic import make_folder
 from crispdepth.io.depths import read_depth, sidecar_path, write_depth
 from crispdepth.io.images import read_raw, write_image
-from crispdepth.types import Camera, ViewDepth
+from crispdepth.types import Camera, DepthMap, Float32Map, ViewDepth
 
+_CONFIDENCE = ".confidence.png"
 _FULL_SCALE = 65535
 
 
@@ -34,7 +35,7 @@ def depth_path(folder: str | Path, name: str) -> Path:
 
 def confidence_path(folder: str | Path, name: str) -> Path:
     """The confidence file of the view ``name``; errors are those of `depth_path`."""
-    return depth_path(folder, name).with_suffix(".confidence.png")
+    return depth_path(folder, name).with_suffix(_CONFIDENCE)
 
 
 def has_view_depth(folder: str | Path, name: str) -> bool:
@@ -74,15 +75,26 @@ def read_view_depth(folder: str | Path, name: str, camera: Camera | None = None)
         OSError: a file is missing or cannot be read.
         ValueError: a file is damaged, or the two do not fit each other.
     """
-    path = depth_path(folder, name)
-    depth = read_depth(path).depth
+    depth = read_depth(depth_path(folder, name)).depth
     if camera is not None:
         depth = replace(depth, camera=camera.resized(depth.size))
-    steps = read_raw(confidence_path(folder, name)).array
+    return ViewDepth(depth, _confidence(confidence_path(folder, name), depth))
+
+
+def confirmed(path: Path, depth: DepthMap) -> DepthMap:
+    """A depth map without the pixels that the confidence beside its file, if there is one, does not
+    vouch for; errors are those of `read_view_depth`."""
+    beside = path.with_suffix(_CONFIDENCE)
+    if not beside.is_file():
+        return depth
+    return replace(depth, valid=depth.usable & (_confidence(beside, depth) > 0))
+
+
+def _confidence(path: Path, depth: DepthMap) -> Float32Map:
+    steps = read_raw(path).array
     if steps.dtype != np.uint16 or steps.shape != depth.size:
         raise ValueError(
-            f"{confidence_path(folder, name)} is {steps.shape} {steps.dtype}, the depth "
-            f"{depth.size}: it should be 16-bit grey of that size. Remove both and compute the "
-            "view again."
+            f"{path} is {steps.shape} {steps.dtype}, the depth {depth.size}: it should be 16-bit "
+            "grey of that size. Remove both and compute the view again."
         )
-    return ViewDepth(depth, steps.astype(np.float32) / np.float32(_FULL_SCALE))
+    return np.asarray(steps.astype(np.float32) / np.float32(_FULL_SCALE), np.float32)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from crispdepth.io.depths import write_depth
+from crispdepth.io.images import write_image
 from crispdepth.io.pointclouds import write_points
 from crispdepth.io.scenes import open_scene, read_scene
 from crispdepth.io.scenes.lens import Lens, pinhole_camera, pixel_rays, undistort
@@ -362,6 +363,22 @@ def test_depth_in_the_unit_of_the_scene_stays_as_it_is(folder: Path) -> None:
     found = opened.scene[2].depth
     assert found is not None
     np.testing.assert_array_equal(found.values, true[2])
+
+
+def test_what_the_confidence_beside_a_depth_does_not_vouch_for_is_no_depth(folder: Path) -> None:
+    """As of the depths that `crispdepth multiview` writes: what it only filled is not measured."""
+    true = with_depths(folder, points=False, kind="own unit")
+    steps = np.zeros(true[0].shape, np.uint16)
+    steps[:40] = 300
+    write_image(folder / "rough/0.confidence.png", steps)
+    first, second, *_ = read_scene(folder, depths=folder / "rough")
+    assert first.depth is not None
+    assert second.depth is not None
+    np.testing.assert_array_equal(first.depth.usable, (true[0] > 0) & (steps > 0))
+    np.testing.assert_array_equal(second.depth.usable, true[1] > 0)
+    write_image(folder / "rough/0.confidence.png", steps[1:])
+    with pytest.raises(ValueError, match=r"0\.confidence\.png is \(71, 96\) uint16"):
+        read_scene(folder, depths=folder / "rough")[0]
 
 
 def test_relative_depth_without_points_says_what_is_missing(folder: Path) -> None:

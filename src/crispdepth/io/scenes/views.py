@@ -16,6 +16,7 @@ from crispdepth.io.masks import masks_from_alpha, read_masks
 from crispdepth.io.naming import White
 from crispdepth.io.scenes.lens import Lens, distort, pixel_rays, sampling_grid
 from crispdepth.io.scenes.source import DepthFile
+from crispdepth.io.view_depths import confirmed
 from crispdepth.ops.masks import resize_masks
 from crispdepth.ops.resample import same_aspect, shrink
 from crispdepth.types import (
@@ -156,7 +157,7 @@ def _looked_up(file: DepthFile, files: ViewFiles) -> DepthMap:
     if file.scale is not None:
         stored = read_depth(file.path, kind="depth", unit="m", scale=file.scale).depth
     else:
-        stored = read_depth(file.path).depth
+        stored = confirmed(file.path, read_depth(file.path).depth)
         photo = files.lens.size
         if photo is not None and not same_aspect(stored.size, photo):
             raise ValueError(
