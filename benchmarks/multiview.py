@@ -112,7 +112,7 @@ def compare(found: ViewDepth, truth: DepthMap) -> Pixels:
     true = cv2.resize(truth.values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     known = true > 0
     apart = np.abs(found.depth.values - true)[known] / true[known]
-    return Pixels(apart, found.confidence[known], found.depth.usable[known])
+    return Pixels(apart, found.confidence[known], found.trusted[known])
 
 
 def errors(pixels: Sequence[Pixels]) -> list[float]:

@@ -294,7 +294,7 @@ def _errors(
             known = known & (inside > 0.5)
             kernel = np.ones((2 * BAND + 1,) * 2, np.uint8)
             band = known & (cv2.erode((inside > 0.5).astype(np.uint8), kernel) == 0)
-        answered = found.confidence > 0
+        answered = found.trusted
         values = _filled(found.depth.values, found.depth.usable)
         apart = np.abs(values - true)
         share = apart / np.maximum(true, 1e-9)

@@ -27,6 +27,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from crispdepth.api.scene import SCENE_CORRECTIONS
 from crispdepth.data.split import hold_out, open_frames
 from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.evaluation.mesh import (
@@ -142,7 +143,7 @@ class TrainOptions:
     """Steps instead of minutes."""
 
     seed: int = 0
-    """Of the first weights and the samples."""
+    """Of the first weights and the samples: 0, 1 or 2."""
 
     only: tuple[str, ...] = ()
     """Variants whose names contain one of these; all without it."""
@@ -211,6 +212,8 @@ def train_all(options: TrainOptions) -> None:
     torch.set_num_threads(options.threads)
     frames, held_out = hold_out([open_frames(path, "rendered") for path in options.data], 0.05)
     steps = options.steps
+    if not 0 <= options.seed < SEEDS:
+        raise SystemExit(f"Seeds from 0 to {SEEDS - 1} are measured, got {options.seed}.")
     for name, variant in variants().items():
         if options.only and not any(part in name for part in options.only):
             continue
@@ -268,7 +271,7 @@ def measure_all(options: MeasureOptions) -> None:
     for place in places(
         options.data,
         options.held_out,
-        options.work / f"depths-{options.consistent}",
+        options.work / f"depths-{options.consistent}-{SCENE_CORRECTIONS}",
         load_multiview(),
         consistent=options.consistent,
         every=options.every,

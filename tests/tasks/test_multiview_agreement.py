@@ -11,11 +11,12 @@ from crispdepth.tasks.multiview_agreement import (
     agreeing,
     corrected,
     largest_about,
+    medians_at,
     seen_from,
     shown_by_others,
 )
 from crispdepth.types import View
-from tests.wall_and_ball import WALL, on_ball, row
+from tests.wall_and_ball import SIZE, WALL, camera, on_ball, row
 
 CPU = torch.device("cpu")
 
@@ -155,6 +156,27 @@ def test_depth_does_not_move_across_the_mask(views: list[View]) -> None:
         found = corrected(view.camera, known, [other], torch.zeros_like, guide, mask, 0.02)
         results.append(found)
     assert (results[0] == results[1])[mask > 0].all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0, 3.125, 3.75, 4.0])
+def test_medians_reach_across_edges_that_the_sweep_has_widened(scale: float) -> None:
+    """A near half has grown by one swept pixel; the photo says where it ends."""
+    width, wide = 80, round(scale)
+    true = torch.where(torch.arange(width) < 40, 1.0, 0.4).expand(60, -1).contiguous()
+    grown = torch.where(torch.arange(width) < 40 + wide, 1.0, 0.4).expand(60, -1).contiguous()
+    guide = true[..., None].expand(-1, -1, 3).contiguous()
+    blind = neighbour(row(1)[0])._replace(known=torch.zeros(SIZE))
+    found = corrected(camera(0), grown, [blind], torch.zeros_like, guide, None, 0.02, scale=scale)
+    inner = slice(20, 40)  # away from the frame, where windows are cut
+    assert (found[inner] == true[inner]).float().mean() > 0.99
+
+
+def test_windows_of_medians_are_larger_than_the_edges_they_mend() -> None:
+    for longer in range(320, 1281):
+        edge, radius, step = medians_at(longer / 320)
+        assert abs(edge - 4 * longer / 320) <= 0.5
+        assert edge < radius <= edge + step
+        assert radius % step == 0
 
 
 @pytest.fixture

@@ -11,7 +11,13 @@ from crispdepth.models.multiview.config import MultiviewNetworkConfig
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_config import MultiviewConfig
-from crispdepth.tasks.multiview_network import Predicted, Sighting
+from crispdepth.tasks.multiview_network import (
+    SMALLEST,
+    Predicted,
+    Sighting,
+    enlargement,
+    look_at,
+)
 from crispdepth.types import Camera, Float32Map, MaskSet, View, scene_of_views
 from tests.seen_together import seen_together
 from tests.wall_and_ball import FULL, SIZE, WALL, camera, masked, on_ball, row, see
@@ -119,6 +125,58 @@ def test_scenes_go_through_with_masks_in_some_views_only(network: MultiviewNetwo
     assert not found[3].depth.usable.any()
     for each in found.values():
         assert np.isfinite(each.depth.values).all()
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_photos_may_be_of_several_sizes(network: MultiviewNetwork, with_masks: bool) -> None:
+    views = row(3)
+    tall = Camera(
+        FULL + np.array([[0, 0, -8.0], [0, 0, 10], [0, 0, 0]]),
+        (80, 64),
+        camera(0.16).cam_from_world,
+    )
+    views[2] = see(tall, "tall.png")
+    scene = scene_of_views(masked(views) if with_masks else views)
+    config = MultiviewConfig(near=NEAR, far=FAR, consistent=1)
+    for index, found in estimate_depths(scene, config, network=network):
+        view = views[index]
+        assert view.depth is not None
+        assert found.depth.size == view.image.shape[:2]
+        there = found.depth.usable & on_ball(view) if with_masks else found.depth.usable
+        assert there.sum() > 0.5 * (on_ball(view).sum() if with_masks else there.size)
+        assert np.median(np.abs(found.depth.values / view.depth.values - 1)[there]) < 0.03
+
+
+def test_a_wanted_part_equals_the_whole(network: MultiviewNetwork) -> None:
+    """Also with masks, one missing and one empty, of which the network hears by others."""
+    views = masked(row(7))
+    views[1] = replace(views[1], masks=None)
+    views[5] = replace(views[5], masks=MaskSet(np.zeros((1, *SIZE), np.uint8)))
+    scene = scene_of_views(views)
+    config = MultiviewConfig(near=NEAR, far=FAR, sources=1, neighbours=2, corrections=1)
+    whole = dict(estimate_depths(scene, config, network=network))
+    for index in (0, 3):
+        ((_, part),) = estimate_depths(scene, config, indices=[index], network=network)
+        np.testing.assert_array_equal(part.depth.values, whole[index].depth.values)
+        np.testing.assert_array_equal(part.confidence, whole[index].confidence)
+
+
+def test_small_things_are_enlarged_and_masks_without_anything_do_not_count() -> None:
+    views = row(3)
+    small, whole, empty = sightings(
+        views, [*ball_weights(views)[:1], None, np.zeros(SIZE, np.float32)]
+    )
+    small = whole if small.weight is None else small
+    big = Sighting(whole.camera, whole.rgb, np.ones(SIZE, np.float32))
+    assert enlargement([small, empty]) == enlargement([small]) > enlargement([big, empty]) > 1
+    assert enlargement([empty]) == 1
+
+
+def test_a_view_is_not_enlarged_more_than_it_needs(network: MultiviewNetwork) -> None:
+    (photo, *_), CPU = sightings(row(3)), torch.device("cpu")
+    nothing = photo._replace(weight=np.zeros(SIZE, np.float32))
+    assert max(look_at(network, photo, NEAR, FAR, CPU, 50).window.camera.size) <= 1.5 * SMALLEST
+    assert look_at(network, nothing, NEAR, FAR, CPU, 4).window.camera.size == (32, 32)
 
 
 def test_a_lonely_view_gets_no_depth(network: MultiviewNetwork) -> None:

@@ -67,6 +67,14 @@ def test_refining_leaves_validity_and_trust_and_needs_masks_of_objects() -> None
     before, after = (np.abs(each - behind)[rim].mean() for each in (soft, crisp.depth.values))
     assert after < 0.7 * before
     assert refined_depth(replace(view, masks=None), rough) is rough
+    # What was only filled stays, and has no say in what becomes of the rest.
+    hole = rough.trusted.copy()
+    hole[20:30, 20:30] = False
+    filled = ViewDepth(rough.depth, hole.astype(np.float32))
+    without = ViewDepth(replace(rough.depth, valid=hole), hole.astype(np.float32))
+    told, untold = (refined_depth(view, each).depth.values for each in (filled, without))
+    np.testing.assert_array_equal(told[hole], untold[hole])
+    np.testing.assert_array_equal(told[20:30, 20:30], rough.depth.values[20:30, 20:30])
     assert view.masks is not None
     ignoring = replace(view, masks=replace(view.masks, role="ignore"))
     assert refined_depth(ignoring, rough) is rough

@@ -111,6 +111,22 @@ def test_opacity_follows_confidence_and_what_is_not_trusted_is_left_out() -> Non
     assert len(pixel_gaussians(*view_of(slanted(), confidence=0.05))) == 0
 
 
+def test_what_was_only_filled_changes_no_gaussian() -> None:
+    view, depth = view_of(slanted())
+    hole = np.ones(SIZE, bool)
+    hole[8:14, 10:16] = False
+    filled = np.where(hole, depth.depth.values, 1.5 * depth.depth.values)
+    without, told = (
+        pixel_gaussians(
+            view, ViewDepth(DepthMap(filled, "depth", "m", valid), hole + np.float32(0))
+        )
+        for valid in (hole, None)
+    )
+    assert 0 < len(without) < 24 * 30
+    for name in ("means", "scales", "rotations", "opacities"):
+        np.testing.assert_array_equal(getattr(told, name), getattr(without, name))
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.5, 2.0])
 def test_a_plane_has_no_edges(slope: float) -> None:
     assert len(pixel_gaussians(*view_of(slanted(slope)))) > 0.99 * 24 * 30

@@ -1,6 +1,7 @@
 """Threads that share those of torch, and leave none behind."""
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from crispdepth.tasks.workers import AT_ONCE, InOrder, workers
+from crispdepth.tasks.workers import AT_ONCE, SWITCHING, InOrder, workers
 
 CPU = torch.device("cpu")
 
@@ -23,6 +24,19 @@ def same_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+def test_threads_get_the_interpreter_sooner_while_any_work() -> None:
+    before = sys.getswitchinterval()
+    torch.set_num_threads(2)
+    first, second = workers(CPU), workers(CPU)
+    first.__enter__()
+    assert sys.getswitchinterval() == pytest.approx(SWITCHING)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() == pytest.approx(SWITCHING)
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == pytest.approx(before)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

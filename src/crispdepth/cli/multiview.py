@@ -87,7 +87,7 @@ def run(options: MultiviewOptions) -> int:
         for index, name in enumerate(scene.names)
         if options.overwrite or not has_view_depth(options.out, name)
     ]
-    valid = 0.0
+    confirmed = 0.0
     with terminal.progress(len(missing)) as advance:
         depths = estimate_depths(
             scene,
@@ -99,12 +99,12 @@ def run(options: MultiviewOptions) -> int:
         )
         for index, found in depths:
             print(write_view_depth(options.out, scene.names[index], found))
-            valid += float(found.depth.usable.mean())
+            confirmed += float(found.trusted.mean())
             advance()
     done = len(scene) - len(missing)
     terminal.say(
         f"{len(missing)} of {len(scene)} views matched"
-        + (f", {valid / len(missing):.0%} of their pixels valid" if missing else "")
+        + (f", {confirmed / len(missing):.0%} of their pixels confirmed" if missing else "")
         + (f"; {done} were done before (--overwrite does them again)" if done else "")
         + f". Depths are in {options.out}."
     )

@@ -7,13 +7,15 @@ bits, 65535 = 1). The suffix of the photo stays, so ``012.jpg`` and ``012.png`` 
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crispdepth.io.atomic import make_folder
 from crispdepth.io.depths import read_depth, sidecar_path, write_depth
 from crispdepth.io.images import read_raw, write_image
-from crispdepth.types import Camera, DepthMap, Float32Map, ViewDepth
+from crispdepth.types import Camera, DepthMap, ViewDepth
 
 _CONFIDENCE = ".confidence.png"
 _FULL_SCALE = 65535
@@ -78,23 +80,30 @@ def read_view_depth(folder: str | Path, name: str, camera: Camera | None = None)
     depth = read_depth(depth_path(folder, name)).depth
     if camera is not None:
         depth = replace(depth, camera=camera.resized(depth.size))
-    return ViewDepth(depth, _confidence(confidence_path(folder, name), depth))
-
-
-def confirmed(path: Path, depth: DepthMap) -> DepthMap:
-    """A depth map without the pixels that the confidence beside its file, if there is one, does not
-    vouch for; errors are those of `read_view_depth`."""
-    beside = path.with_suffix(_CONFIDENCE)
-    if not beside.is_file():
-        return depth
-    return replace(depth, valid=depth.usable & (_confidence(beside, depth) > 0))
-
-
-def _confidence(path: Path, depth: DepthMap) -> Float32Map:
+    path = confidence_path(folder, name)
     steps = read_raw(path).array
-    if steps.dtype != np.uint16 or steps.shape != depth.size:
+    if not _fits(steps, depth):
         raise ValueError(
             f"{path} is {steps.shape} {steps.dtype}, the depth {depth.size}: it should be 16-bit "
             "grey of that size. Remove both and compute the view again."
         )
-    return np.asarray(steps.astype(np.float32) / np.float32(_FULL_SCALE), np.float32)
+    return ViewDepth(depth, steps.astype(np.float32) / np.float32(_FULL_SCALE))
+
+
+def confirmed(path: Path, depth: DepthMap) -> DepthMap:
+    """A depth map without the pixels that the confidence beside its file does not vouch for.
+
+    The whole map if there is none, or something else in its place.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    beside = path.with_suffix(_CONFIDENCE)
+    if not beside.is_file():
+        return depth
+    steps = read_raw(beside).array
+    return replace(depth, valid=depth.usable & (steps > 0)) if _fits(steps, depth) else depth
+
+
+def _fits(steps: NDArray[Any], depth: DepthMap) -> bool:
+    return steps.dtype == np.uint16 and steps.shape == depth.size

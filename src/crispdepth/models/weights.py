@@ -132,11 +132,12 @@ def load_multiview(name_or_path: str | Path = DEFAULT_MULTIVIEW) -> "MultiviewNe
 
 
 def load_volume(
-    name_or_path: str | Path = DEFAULT_VOLUME, *, part: VolumePart = "fusion"
+    name_or_path: str | Path = DEFAULT_VOLUME, *, part: VolumePart | None = "fusion"
 ) -> "VolumeNetwork":
     """The network of volumetric fusion with its weights.
 
-    See `load_model`; weights whose training has left out the ``part`` are refused, too.
+    See `load_model`; weights whose training has left out the ``part`` are refused, too. None: it is
+    to be trained.
     """
     try:
         from crispdepth.models.presets import VOLUME, build_volume
@@ -145,7 +146,7 @@ def load_volume(
     network = _load(name_or_path, VOLUME, build_volume)
     training = read_config(name_or_path).get("training", {})
     stage = training.get("objective", {}).get("stage", "both")
-    if stage not in (part, "both"):
+    if part is not None and stage not in (part, "both"):
         raise ValueError(
             f"The weights in {find(name_or_path)} are of a training with --stage {stage}, which "
             f"did not teach the {part}; take some of --stage {part} or --stage both."

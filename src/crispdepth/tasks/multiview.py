@@ -59,16 +59,17 @@ def estimate_depths(
     Depth maps have the scene's unit and the view's camera, resized to `LONGER_SIDE`. Invalid is
     what lies outside an object mask, what no source sees and what too few other views confirm; a
     view that no other overlaps has no valid pixel at all. Inside an object mask what too few
-    confirm takes the depth that other views show there, with a confidence of 0. Views are read when
-    they are needed, by several threads (`crispdepth.tasks.workers`) but one at a time, and depths
-    kept only as long as a later view is compared with them. Work goes on while the caller has a
-    depth, and ends when the iterator is closed.
+    confirm takes the depth that other views show there, if any does, with a confidence of 0.
+
+    Views are read when they are needed, by several threads (`crispdepth.tasks.workers`) but one at
+    a time, and depths kept only as long as a later view is compared with them. Work goes on while
+    the caller has a depth, and ends when the iterator is closed.
 
     Args:
         scene: posed views.
         config: see there.
         indices: views that are wanted, in this order; None: all. Those that they are compared with,
-            directly or not, are matched, too.
+            directly or not, are matched, too, and those that the network hears of are read.
         network: what finds depth, in evaluation mode: the multi-view network, beside classical
             matching, or the stereo of volumetric fusion instead of it, whose confidence is its
             overlap mask and which is not told of masks. None: classical matching.
@@ -130,6 +131,8 @@ class _Matcher:
 
         An estimate is forgotten when all have it that need it.
         """
+        if not indices:
+            return deque()
         rounds = self._config.corrections if self._config.consistent else 0
         # What is asked last is to fill masks of an object, where there are any.
         fills = rounds > 0 and any(self._silhouette(index) is not None for index in self._carving)
@@ -138,7 +141,7 @@ class _Matcher:
         blocks = self._matching.blocks
         if blocks is not None:
             self._reach(pool, reached, blocks + 1, self._config.sources)
-            self._matching.take_scale(self._carving)
+            enlarged = self._matching.enlargement(self._carving)
         begun: dict[tuple[int, int], Future[Estimate]] = {}
         looked: dict[tuple[int, int], Future[Seen]] = {}
         agreed: dict[int, Future[ViewDepth]] = {}
@@ -147,7 +150,9 @@ class _Matcher:
             key = index, heard
             if key not in looked:
                 needs = shown(index, heard - 1) if heard else []
-                task = partial(self._listen, needs) if heard else partial(self._look, index)
+                task = (
+                    partial(self._listen, needs) if heard else partial(self._look, index, enlarged)
+                )
                 looked[key] = tasks.submit(task, needs)
             return looked[key]
 
@@ -188,7 +193,10 @@ class _Matcher:
     def _reach(
         self, pool: ThreadPoolExecutor, reached: set[int], steps: int, count: int
     ) -> set[int]:
-        """All that views need, or their first ``count`` neighbours, or theirs, and so on."""
+        """The views that are reached from some in so many steps to the first ``count`` neighbours.
+
+        Of all that are reached in fewer the neighbours are chosen (`_choose`).
+        """
         for _ in range(steps):
             self._choose(pool, sorted(reached - self._sources.keys()))
             reached = reached.union(*(self._sources[index][0][:count] for index in reached))
@@ -252,12 +260,11 @@ class _Matcher:
     def _silhouette(self, index: int) -> Float32Map | None:
         """The object mask of a view, small; each is read once."""
         if index not in self._silhouettes:
-            size = size_within(SWEPT, self._scene.cameras[index].size)
-            self._silhouettes[index] = self._matching.photo(index, size).evidence.inside
+            self._silhouettes[index] = self._matching.swept(index).evidence.inside
         return self._silhouettes[index]
 
-    def _look(self, index: int) -> Seen:
-        return self._matching.look(index, *self._sources[index][1])
+    def _look(self, index: int, enlarged: int) -> Seen:
+        return self._matching.look(index, *self._sources[index][1], enlarged)
 
     def _listen(self, heard: Sequence[Future[Seen]]) -> Seen:
         """What the network knows of a view, the first, after it has heard the others."""
@@ -310,7 +317,8 @@ class _Matcher:
         estimates = [Estimate.of(each) for each in (found, *others)]
         own, *neighbours = (Neighbour.of(each, self._matching.device) for each in estimates)
         shown = shown_by_others(part.camera, own.inverse[region], own.known[region] > 0, neighbours)
-        more = shown.cpu().numpy()
+        near, far = self._sources[index][1]
+        more = torch.where(shown > 0, shown.clamp(1 / far, 1 / near), 0).cpu().numpy()
         more[photo.evidence.inside[region] < 0.5] = 0  # (h, w), 0 = still unknown
         z, valid = found.depth.values.copy(), found.depth.usable.copy()
         z[region] = np.where(more > 0, 1 / np.where(more > 0, more, 1), z[region])

@@ -29,13 +29,12 @@ _WORTH = 0.5  # what their agreement is worth, in correlation
 _SAME = 0.01  # relative difference up to which depths are averaged
 _JUMP = 0.1  # relative difference of inverse depths about a pixel that makes an edge
 _EDGE = 4  # swept pixels about an edge that windows of matching may have put on its wrong side
-_BEYOND = 2  # pixels by which windows of the median along edges reach farther
 _BEHIND = 0.02  # relative depth behind the known one beside it from which something shines through
 _UNCONFIRMED = 0.2  # what a pixel counts there that no other view agrees with, beside one with all
 
 
 class Estimate(NamedTuple):
-    """Depth of a view before other views are asked."""
+    """Depth of a view that others are told."""
 
     camera: Camera
     inverse: Float32Map  # (h, w), > 0
@@ -141,15 +140,21 @@ def corrected(
     every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
     inverse = every.nanmedian(dim=0).values
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
-    edge, step = round(_EDGE * scale), round(1.5 * scale)
+    edge, radius, step = medians_at(scale)
     return joint_weighted_median(
         inverse,
         guide,
         trust if weight is None else trust * weight,
         _edges(inverse, weight, edge),
-        radius=(edge + _BEYOND) // step * step,
+        radius=radius,
         step=step,
     )
+
+
+def medians_at(scale: float) -> tuple[int, int, int]:
+    """How far medians are taken from an edge, how far their windows reach, and the step in them."""
+    edge, step = round(_EDGE * scale), round(1.5 * scale)
+    return edge, -(-(edge + 1) // step) * step, step
 
 
 def shown_by_others(
@@ -157,8 +162,8 @@ def shown_by_others(
 ) -> Tensor:
     """Inverse depths (h, w) of pixels that have none, as others show them; 0 where none does.
 
-    The median of what they show, unless it lies behind the nearest known pixel: what is behind a
-    thing that none of them found shines through it.
+    The median of what they show, of an even number the farther of the middle two, unless it lies
+    behind the nearest known pixel: what is behind a thing that none of them found shines through.
 
     Args:
         camera: of the view.

@@ -27,7 +27,7 @@ class MultiviewConfig:
     error of all pixels smaller, but cost fine detail of scenes without masks."""
 
     consistent: int = 2
-    """Views whose depth must agree with a pixel's for it to be valid."""
+    """Views whose depth must agree with a pixel's for it to be valid, or to be more than filled."""
 
     tolerance: float = 0.02
     """Largest difference of agreeing depths, as a share of the depth."""

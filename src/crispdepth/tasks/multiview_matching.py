@@ -87,7 +87,6 @@ class Matching:
         self.scene, self.config, self.device = scene, config, device
         self._network = network
         self._reading = Lock()
-        self._enlarged = 1
         self._photos: OrderedDict[tuple[int, Size], Photo] = OrderedDict()
 
     def photo(self, index: int, size: Size) -> Photo:
@@ -107,16 +106,19 @@ class Matching:
         network = self._network
         return network.config.attention_blocks if isinstance(network, MultiviewNetwork) else None
 
-    def take_scale(self, indices: Sequence[int]) -> None:
-        """What scale the network shall see the scene at, by some of its views; before `look`."""
-        photos = [self.photo(index, self._swept(index)) for index in indices]
-        self._enlarged = enlargement([_sighting(photo) for photo in photos])
+    def swept(self, index: int) -> Photo:
+        """View ``index`` at the size at which it is swept and the network sees it."""
+        return self.photo(index, size_within(SWEPT, self._full(index)))
 
-    def look(self, index: int, near: float, far: float) -> Seen:
-        """What the network knows of a view alone."""
+    def enlargement(self, indices: Sequence[int]) -> int:
+        """How many times the network sees the scene enlarged, by some of its views."""
+        return enlargement([_sighting(self.swept(index)) for index in indices])
+
+    def look(self, index: int, near: float, far: float, enlarged: int) -> Seen:
+        """What the network knows of a view alone, see `look_at`."""
         assert isinstance(self._network, MultiviewNetwork)
-        photo = _sighting(self.photo(index, self._swept(index)))
-        return look_at(self._network, photo, near, far, self.device, self._enlarged)
+        photo = _sighting(self.swept(index))
+        return look_at(self._network, photo, near, far, self.device, enlarged)
 
     def listen(self, own: Seen, others: Sequence[Seen]) -> Seen:
         """What it knows when it has heard others once more."""
@@ -129,7 +131,7 @@ class Matching:
         chosen: tuple[int, ...],
         near: float,
         far: float,
-        seen: Sequence[Seen] = (),
+        seen: Sequence[Seen],
     ) -> Estimate:
         """Depth of one view: a sweep of the small photos, then refined at each finer size.
 
@@ -253,10 +255,6 @@ class Matching:
     def _full(self, index: int) -> Size:
         """The size of the depth map of view ``index``."""
         return size_within(LONGER_SIDE[self.config.quality], self.scene.cameras[index].size)
-
-    def _swept(self, index: int) -> Size:
-        """The size at which it is swept and the network sees it."""
-        return size_within(SWEPT, self._full(index))
 
     def _size_like(self, other: int, photo: Photo) -> Size:
         """The size at which view ``other`` has about the detail of ``photo``."""

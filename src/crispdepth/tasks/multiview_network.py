@@ -21,7 +21,8 @@ MARGIN = 12
 
 
 SMALLEST = 256
-"""Longer side, pixels, to about which smaller photos (what masks keep of them) are enlarged."""
+"""Longer side, pixels, to about which the largest photo of a scene (what its mask keeps of it) is
+enlarged if it is smaller."""
 
 LEAST_SURE = 0.01
 """Of pixels that no source shows, too, there is a depth: what the photo alone suggests."""
@@ -56,8 +57,12 @@ class Seen(NamedTuple):
 def enlargement(photos: Iterable[Sighting]) -> int:
     """How many times the photos of a scene are enlarged, if they, or what their masks keep, are
     small: of a thing of few cells the network sees little."""
-    largest = max(max(_box(photo)[2:]) for photo in photos)
-    return max(1, round(SMALLEST / largest))
+    sides = [max(_box(photo)[2:]) for photo in photos if photo.weight is None or photo.weight.any()]
+    return _times(max(sides)) if sides else 1
+
+
+def _times(side: int) -> int:
+    return max(1, round(SMALLEST / side))
 
 
 @torch.inference_mode()
@@ -76,8 +81,9 @@ def look_at(
         photo: at working size.
         near, far: the range of depth, in the unit of the camera.
         device: where to compute.
-        enlarged: how many times, see `enlargement`.
+        enlarged: how many times, see `enlargement`; less if the photo is large enough.
     """
+    enlarged = min(enlarged, _times(max(_box(photo)[2:])))
     window, corner = cut_to_mask(_enlarged(photo, enlarged))
     image = tensor(window.rgb.transpose(2, 0, 1), device) / 255
     mask = None if window.weight is None else tensor(window.weight[None], device)
@@ -219,10 +225,13 @@ def _enlarged(photo: Sighting, times: int) -> Sighting:
 
 
 def _box(photo: Sighting) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of what is evidence with a margin, within the frame."""
+    """(top, left, height, width) of what is evidence with a margin, within the frame; a pixel if
+    nothing is."""
     weight, (height, width) = photo.weight, photo.camera.size
-    if weight is None or not weight.any():
+    if weight is None:
         return 0, 0, height, width
+    if not weight.any():
+        return 0, 0, 1, 1
     left, top, columns, rows = cv2.boundingRect((weight > 0).astype(np.uint8))
     first = max(top - MARGIN, 0), max(left - MARGIN, 0)
     last = min(top + rows + MARGIN, height), min(left + columns + MARGIN, width)

@@ -78,16 +78,20 @@ def make_splats(
 def refined_depth(view: View, found: ViewDepth) -> ViewDepth:
     """Matched depth after layered refinement with the masks of objects (spec B.8).
 
-    What is valid, and how sure it is, stays; a view without such masks stays as it is.
+    What is valid, and how sure it is, stays, and what was only filled; a view without such masks
+    stays as it is.
     """
-    masks = view.masks
-    if masks is None or masks.role != "object" or not found.depth.usable.any():
+    masks, trusted = view.masks, found.trusted
+    if masks is None or masks.role != "object" or not trusted.any():
         return found
+    rough = replace(found.depth, valid=trusted)
     try:
-        crisp = refine_depth(view.image, found.depth, masks, completer=make_completer()).depth
+        crisp = refine_depth(view.image, rough, masks, completer=make_completer()).depth
     except ValueError:  # constant: there is nothing to refine
         return found
-    return ViewDepth(replace(crisp, valid=found.depth.usable), found.confidence)
+    values = np.where(trusted, crisp.values, found.depth.values)
+    depth = replace(crisp, values=values, valid=found.depth.usable)
+    return ViewDepth(depth, found.confidence)
 
 
 def _placed(views: Sequence[tuple[View, ViewDepth]], step: int) -> Gaussians:

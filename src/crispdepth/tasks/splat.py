@@ -63,7 +63,7 @@ def pixel_gaussians(
             f"The depth of view {view.name!r} is {depth.depth.kind} of {depth.depth.size}; "
             f"depth of {camera.size} is needed."
         )
-    z, valid = depth.depth.values, depth.depth.usable
+    z, valid = depth.depth.values, depth.trusted
     rays = pixel_rays(camera)
     points = rays * z[..., None]
     facing = normals(points, valid)

@@ -9,7 +9,7 @@ import heapq
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +25,29 @@ SWITCHING = 0.0005
 """Seconds after which a thread that waits gets the interpreter, instead of Python's .005."""
 
 
+class _Switching:
+    """While any is entered threads get the interpreter sooner, in all of the process.
+
+    Each operation gives it up and asks for it again, and then waits for as long as that while
+    another thread prepares its own.
+    """
+
+    _lock, _entered, _before = Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not _Switching._entered:
+                _Switching._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(_Switching._before, SWITCHING))
+            _Switching._entered += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            _Switching._entered -= 1
+            if not _Switching._entered:
+                sys.setswitchinterval(_Switching._before)
+
+
 @contextmanager
 def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     """Threads that share those of torch (`torch.set_num_threads`); one for a device not the CPU.
@@ -35,16 +58,12 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     count = min(AT_ONCE, threads) if device.type == "cpu" else 1
     # The number is that of the thread that sets it, and of threads that begin later.
     pool = ThreadPoolExecutor(count, "crispdepth", torch.set_num_threads, (threads // count,))
-    # Each operation gives the interpreter up and asks for it again, and then waits for as long as
-    # this while another thread prepares its own.
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(min(interval, SWITCHING))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
-        sys.setswitchinterval(interval)
+    with _Switching() if count > 1 else nullcontext():
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
 
 
 class InOrder:

@@ -147,17 +147,16 @@ class SampleStream(Dataset[VolumeSample]):
 
 
 def _start_from(init: Path, model: VolumeLearner) -> None:
-    """Take the best weights of a run, or those that were exported.
+    """Take the best weights of a run, or those of a folder or the name of exported ones.
 
     Raises:
         OSError: they cannot be read.
         ValueError: they are of another network.
     """
-    if (init / BEST).is_file():
+    if (init / BEST).is_file() or (init / LAST).is_file():
         load_weights(init / BEST, model)
         return
-    stage = model.objective.stage
-    network = load_volume(init, part="stereo" if stage == "stereo" else "fusion")
+    network = load_volume(init, part=None)
     if network.config != model.config:
         raise ValueError(
             f"The weights {init} are of another network than the one to be trained: choose the "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.types.photos import (
+    BoolMap,
     Camera,
     DepthMap,
     Float32Map,
@@ -124,7 +125,8 @@ class ViewDepth:
     """
 
     depth: DepthMap  # kind depth, in the unit of the scene
-    confidence: Float32Map = field(repr=False)  # (h, w) in [0, 1], 0 where depth is invalid
+    # (h, w) in [0, 1]; 0 where depth is invalid, and where it was only filled
+    confidence: Float32Map = field(repr=False)
 
     def __post_init__(self) -> None:
         if self.confidence.shape != self.depth.size:
@@ -135,6 +137,11 @@ class ViewDepth:
             raise ValueError("Confidences are in [0, 1].")
         confidence = np.where(self.depth.usable, self.confidence, 0).astype(np.float32)
         set_fields(self, confidence=readonly(confidence))
+
+    @property
+    def trusted(self) -> BoolMap:
+        """Whether a depth is evidence, bool (h, w): valid, and not only filled."""
+        return np.asarray(self.confidence > 0)
 
 
 @dataclass(frozen=True, eq=False)

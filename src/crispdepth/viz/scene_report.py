@@ -85,6 +85,8 @@ def _figures(view: ViewFigure, shown: Range) -> list[str]:
         inverse = np.divide(1, values, out=np.zeros_like(values), where=usable)
         picture = colour_depth(inverse, usable, low=shown.low, high=shown.high)
         share = f"{depth.usable.mean():.0%} of the pixels"
+        if (confirmed := view.depth.trusted.mean()) < depth.usable.mean():
+            share += f", {confirmed:.0%} confirmed"
         figures.append(figure(picture, f"Depth, {share}: near is bright, grey unknown", "Depth"))
         confidence = thinned(view.depth.confidence, MAX_SIDE)
         picture = colour_depth(confidence, None, low=0, high=1)
