@@ -27,7 +27,7 @@ POSED = --size 320x240 --spp 4 --assets "$(ASSETS)" --photos "$(PHOTOS)"
 MULTIVIEW = $(BIN)/crispdepth train multiview --planes 0.3 --ema 0.995 \
 	--data $(TRAINING)/paths.pack $(TRAINING)/orbits.pack
 VOLUME = $(BIN)/crispdepth train volume --data $(TRAINING)/paths.pack
-FUSION = $(VOLUME) --depths $(TRAINING)/paths.classical --views 2 6
+FUSION = $(VOLUME) --views 2 6
 STEREO = $(VOLUME) --stage stereo --preset volume-stereo-small --pose-errors 0 --masked 0 --warmup 20
 SCENES = --size 400x300 --spp 4 --assets "$(ASSETS)" --photos "$(PHOTOS)"
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
@@ -108,14 +108,20 @@ weights-posed: $(VENV)/dev
 		--curriculum "0.65 128x160 2-4 2, 0.35 192x256 3-4 1" --steps 1700 --lr 8e-4 --warmup 40
 	$(BIN)/crispdepth train depths $(TRAINING)/paths.pack -o $(TRAINING)/paths.classical \
 		--method classical --every 3
-	$(FUSION) -o $(TRAINING)/volume-b --steps 2400 --lr 2e-3 --warmup 60
-	$(FUSION) -o $(TRAINING)/volume-c --init $(TRAINING)/volume-b --steps 2400 --lr 1.5e-3 --warmup 30
+	$(BIN)/crispdepth train depths $(TRAINING)/paths.pack -o $(TRAINING)/paths.network \
+		--corrections 1
+	$(FUSION) -o $(TRAINING)/volume-b --depths $(TRAINING)/paths.classical \
+		--steps 2400 --lr 2e-3 --warmup 60
+	$(FUSION) -o $(TRAINING)/volume-c --init $(TRAINING)/volume-b \
+		--depths $(TRAINING)/paths.classical --steps 2400 --lr 1.5e-3 --warmup 30
+	$(FUSION) -o $(TRAINING)/volume-d --init $(TRAINING)/volume-c \
+		--depths $(TRAINING)/paths.network --steps 2400 --lr 1e-3 --warmup 30
 	$(STEREO) -o $(TRAINING)/stereo-0 --steps 300 --batch 2 --size 144 192 --views 3 3 --truth 3 --lr 2e-3
 	$(STEREO) -o $(TRAINING)/stereo-a --init $(TRAINING)/stereo-0 --steps 260 \
 		--size 144 192 --views 3 3 --truth 3 --lr 2e-3
 	$(STEREO) -o $(TRAINING)/stereo-b --init $(TRAINING)/stereo-a --steps 700 \
 		--size 192 256 --views 2 4 --truth 4 --overlap-loss entropy --lr 1.5e-3
-	for run in multiview-d volume-c stereo-b; do \
+	for run in multiview-d volume-d stereo-b; do \
 		$(BIN)/crispdepth train export $(TRAINING)/$$run -o $(TRAINING)/$$run.weights || exit 1; done
 
 clean:
