@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -73,13 +74,29 @@ def test_it_resumes_where_it_was_stopped(
     assert [path.stat().st_mtime_ns for path in paths][::2] == times[::2]
 
 
+def test_who_finds_nothing_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, scene: Scene, tmp_path: Path
+) -> None:
+    def read(index: int) -> View:
+        raise ValueError("a mask of another shape")
+
+    broken = SimpleNamespace(scene=replace(scene, read=read))
+    scenes = sys.modules["crispdepth.io.scenes"]
+    monkeypatch.setattr(scenes, "open_scene", lambda path, **options: broken)
+    out = tmp_path / "depths"
+    assert main(["multiview", "scene", "-q", "-o", str(out), "--near", "1", "--far", "4"]) == 1
+    assert not out.exists()
+
+
 def test_depths_of_two_settings_do_not_mix(
     scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["multiview", "scene", "-q", "-o", str(tmp_path), "--near", "1", "--far"]
     assert main([*command, "4"]) == 0
     assert main([*command, "5"]) == 1
-    assert "other settings" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "other settings" in said
+    assert ": far differ." in said
     assert main([*command, "5", "--overwrite"]) == 0
     assert main([*command, "5", "--mask-role", "ignore"]) == 1
 
@@ -148,7 +165,7 @@ def test_the_network_finds_depth_by_the_same_command(
     assert "weights" in json.loads((out / "multiview.json").read_text("utf-8"))
     capsys.readouterr()
     assert main([*words, "-q"]) == 1, "classical depths are others"
-    assert "other settings" in capsys.readouterr().err
+    assert ": method, weights differ." in capsys.readouterr().err
 
 
 def test_stereo_finds_depth_by_the_same_command(

@@ -385,3 +385,13 @@ def test_without_confirmation_no_other_view_is_matched(views: list[View]) -> Non
     assert 2 in asked
     assert len(set(asked)) == 2  # itself and its source
     assert found.depth.usable.mean() > 0.9
+
+
+def test_a_view_of_which_nothing_is_confirmed_is_named(views: list[View]) -> None:
+    shown = masked(views)
+    shown[1] = replace(shown[1], masks=MaskSet(np.zeros((1, *SIZE), np.uint8)))
+    said: list[str] = []
+    for _ in estimate_depths(scene_of_views(shown), BOUNDS, note=said.append):
+        pass
+    assert [line.split(":")[0] for line in said] == ["1.png"]
+    assert "Is its mask empty" in said[0]

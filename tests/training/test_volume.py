@@ -184,7 +184,7 @@ def test_a_stage_starts_from_another_and_ends_as_weights(fit_tiny: Fit, tmp_path
     again = load_file(tmp_path / "again" / "best.safetensors")
     for name, weight in network.named_parameters():
         torch.testing.assert_close(again[name], weight.detach())
-    with pytest.raises(ValueError, match="volume-small are of another network"):
+    with pytest.raises(ValueError, match="take --preset volume-small, and no"):
         fit_tiny(tmp_path / "other", fit=still, init=Path("volume-small"))
     trained = load_file(tmp_path / "both" / "best.safetensors")
     for name, value in network.state_dict().items():

@@ -98,7 +98,7 @@ def measured(opened: OpenScene) -> list[int]:
     found = [index for index, view in enumerate(opened.files) if view.depth is not None]
     if not found:
         raise ValueError(
-            f"No view of {opened.scene.name} holds depth. `crispdepth reconstruct --method "
-            "classical` makes it from the photos."
+            f"No view of {opened.scene.name} holds depth. `crispdepth multiview` finds it in the "
+            "photos, for --depths; `crispdepth reconstruct` does all in one."
         )
     return found

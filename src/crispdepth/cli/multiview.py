@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -24,7 +24,8 @@ class MultiviewOptions(SceneOptions):
 
     `crispdepth multiview SCENE -o depths`
     For a photo sub/012.jpg: depths/sub/012.jpg.exr (depth with its meaning in the header) and
-    depths/sub/012.jpg.confidence.png. Views that are there already are not done again.
+    depths/sub/012.jpg.confidence.png. Views that are there already are not
+    done again, not even if photos or masks have changed: --overwrite does them.
     """
 
     # Folder of the depths.
@@ -73,6 +74,7 @@ def run(options: MultiviewOptions) -> int:
         ) from error
     from crispdepth.api.networks import load_depth_network
     from crispdepth.io.view_depths import has_view_depth, write_view_depth
+    from crispdepth.ops.mask_contract import evidence
 
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     require_device(options.device)
@@ -81,13 +83,14 @@ def run(options: MultiviewOptions) -> int:
     scene = open_input(options).scene
     terminal.say(*scene.notes)
     require_matchable(scene)
-    _claim(options, None if loaded is None else loaded.sha256)
+    settings = _settings(options, None if loaded is None else loaded.sha256)
+    _require_same(options, settings)
     missing = [
         index
         for index, name in enumerate(scene.names)
         if options.overwrite or not has_view_depth(options.out, name)
     ]
-    confirmed = 0.0
+    confirmed = looked_for = 0.0
     with terminal.progress(len(missing)) as advance:
         depths = estimate_depths(
             scene,
@@ -98,23 +101,29 @@ def run(options: MultiviewOptions) -> int:
             note=terminal.say,
         )
         for index, found in depths:
+            if not looked_for:  # where nothing can be found nothing is written
+                _claim(options.out, settings)
+            weight = evidence(scene[index].masks, found.depth.size).weight
+            looked_for += 1 if weight is None else max(float((weight >= 0.5).mean()), 1e-6)
             print(write_view_depth(options.out, scene.names[index], found))
             confirmed += float(found.trusted.mean())
             advance()
     done = len(scene) - len(missing)
     terminal.say(
         f"{len(missing)} of {len(scene)} views matched"
-        + (f", {confirmed / len(missing):.0%} of their pixels confirmed" if missing else "")
+        + (
+            f", {confirmed / looked_for:.0%} of their pixels (in masks) confirmed"
+            if missing
+            else ""
+        )
         + (f"; {done} were done before (--overwrite does them again)" if done else "")
         + f". Depths are in {options.out}."
     )
     return ExitCode.OK
 
 
-def _claim(options: MultiviewOptions, weights: Mapping[str, str] | None) -> None:
-    """Record the settings in the folder; depths of two settings must not stand side by side."""
-    from crispdepth.io.atomic import make_folder, remove_stale, write_text
-
+def _settings(options: MultiviewOptions, weights: Mapping[str, str] | None) -> dict[str, Any]:
+    """What depths depend on, apart from photos and masks; JSON values."""
     reading = {
         "photos": options.photos and str(options.photos.resolve()),
         "masks": options.masks,
@@ -122,9 +131,17 @@ def _claim(options: MultiviewOptions, weights: Mapping[str, str] | None) -> None
         "invert_masks": options.invert_masks,
         "longest": options.longest,
     }
-    settings = {"version": __version__, **asdict(options.config), **reading}
-    if weights is not None:
-        settings["weights"] = weights
+    settings = {
+        "version": __version__,
+        "method": options.method,
+        **asdict(options.config),
+        **reading,
+    }
+    return settings if weights is None else settings | {"weights": weights}
+
+
+def _require_same(options: MultiviewOptions, settings: Mapping[str, Any]) -> None:
+    """Depths of two settings must not stand side by side."""
     path = options.out / SETTINGS
     if path.is_file() and not options.overwrite:
         try:
@@ -132,10 +149,19 @@ def _claim(options: MultiviewOptions, weights: Mapping[str, str] | None) -> None
         except ValueError:
             before = None
         if before != settings:
+            known = before if isinstance(before, dict) else {}
+            names = [key for key in {**known, **settings} if known.get(key) != settings.get(key)]
             raise ValueError(
-                f"{options.out} holds depths made with other settings ({path} says which); choose "
-                "another folder, or replace them with --overwrite."
+                f"{options.out} holds depths made with other settings than these ({path}): "
+                f"{', '.join(names)} differ. Choose another folder, or replace them with "
+                "--overwrite."
             )
-    make_folder(options.out)
-    remove_stale(options.out)
-    write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Record the settings in the folder."""
+    from crispdepth.io.atomic import make_folder, remove_stale, write_text
+
+    make_folder(folder)
+    remove_stale(folder)
+    write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")

@@ -121,8 +121,14 @@ class _Matcher:
         with workers(self._matching.device) as pool, closing(InOrder(pool)) as tasks:
             depths = self._begin(pool, tasks, indices)
             while depths:
-                index, found = depths.popleft()
-                yield index, found.result()
+                index, task = depths.popleft()
+                found = task.result()
+                if self._sources[index][0] and not found.trusted.any():
+                    self._note(
+                        f"{self._scene.names[index]}: no pixel has a depth that other views "
+                        "confirm. Is its mask empty, or the range of depths another?"
+                    )
+                yield index, found
 
     def _begin(
         self, pool: ThreadPoolExecutor, tasks: InOrder, indices: Sequence[int]

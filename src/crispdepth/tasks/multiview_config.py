@@ -46,7 +46,10 @@ class MultiviewConfig:
                 f"{self.sources}, {self.consistent} and {self.tolerance:g}."
             )
         if self.corrections < 1:
-            raise ValueError(f"Views correct each other once or more, got {self.corrections}.")
+            raise ValueError(
+                f"Views correct each other once or more, got {self.corrections}; with consistent "
+                "= 0 each is left as it is found."
+            )
         if self.neighbours < self.sources:
             raise ValueError(
                 "A depth is corrected by all views that it was matched with: neighbours >= "

@@ -20,7 +20,7 @@ from crispdepth.data.volume_config import VolumeSampleConfig
 from crispdepth.data.volume_samples import VolumeSample, VolumeSampler
 from crispdepth.io.view_depths import has_view_depth
 from crispdepth.models.volume.config import VolumeNetworkConfig
-from crispdepth.models.weights import load_volume
+from crispdepth.models.weights import load_volume, read_config
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, VolumeObjective
 from crispdepth.training.fit import BEST, LAST, Progress, fit
@@ -159,8 +159,9 @@ def _start_from(init: Path, model: VolumeLearner) -> None:
     network = load_volume(init, part=None)
     if network.config != model.config:
         raise ValueError(
-            f"The weights {init} are of another network than the one to be trained: choose the "
-            "--preset that they were exported from, without --network."
+            f"The weights {init} are of the preset {read_config(init)['preset']}, and another "
+            f"network is to be trained: take --preset {read_config(init)['preset']}, and no "
+            "--network."
         )
     model.load_state_dict(network.state_dict())
 
