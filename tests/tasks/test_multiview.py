@@ -387,6 +387,17 @@ def test_without_confirmation_no_other_view_is_matched(views: list[View]) -> Non
     assert found.depth.usable.mean() > 0.9
 
 
+def test_a_mask_without_anything_costs_the_other_views_little(views: list[View]) -> None:
+    """As if its view were not there; bounds are those of the masks."""
+    config = MultiviewConfig(sources=4, consistent=1)
+    shown, nothing = masked(views), MaskSet(np.zeros((1, *SIZE), np.uint8))
+    without = depths(scene_of_views([shown[i] for i in (0, 2, 3, 4)]), config)
+    shown[1] = replace(shown[1], masks=nothing)
+    found = depths(scene_of_views(shown), config)
+    for one, other in zip([found[i] for i in (0, 2, 3, 4)], without, strict=True):
+        assert one.trusted.sum() > 0.9 * other.trusted.sum()
+
+
 def test_a_view_of_which_nothing_is_confirmed_is_named(views: list[View]) -> None:
     shown = masked(views)
     shown[1] = replace(shown[1], masks=MaskSet(np.zeros((1, *SIZE), np.uint8)))
