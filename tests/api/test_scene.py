@@ -106,6 +106,7 @@ def test_done_stages_are_not_done_again(result: crispdepth.Reconstruction, ball:
     reconstruct(ball, result.folder, config=PREVIEW, watch=noting)
     assert (result.folder / SPLATS_FILE).stat().st_mtime_ns == before
     assert not any("Gaussians" in line for line in noting.lines)
+    assert any("as the views hold it" in line for line in noting.lines)
 
 
 def test_other_settings_do_not_replace_results(

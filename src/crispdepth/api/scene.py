@@ -122,6 +122,10 @@ def reconstruct(
     watch.say(*opened.scene.notes)
     config = replace(config, method=_method(opened, config))
     result = Reconstruction(Path(out), opened, config)
+    if result.given:
+        watch.say(
+            "depth as the views hold it (--method multiview or classical finds it in the photos)"
+        )
     fusing = _fusing(result)
     matcher = load_depth_network(config.method, config.weights)
     fuser = None
