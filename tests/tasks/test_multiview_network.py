@@ -162,21 +162,20 @@ def test_a_wanted_part_equals_the_whole(network: MultiviewNetwork) -> None:
 
 
 def test_small_things_are_enlarged_and_masks_without_anything_do_not_count() -> None:
-    views = row(3)
-    small, whole, empty = sightings(
-        views, [*ball_weights(views)[:1], None, np.zeros(SIZE, np.float32)]
-    )
-    small = whole if small.weight is None else small
-    big = Sighting(whole.camera, whole.rgb, np.ones(SIZE, np.float32))
-    assert enlargement([small, empty]) == enlargement([small]) > enlargement([big, empty]) > 1
+    photo, *_ = sightings(row(3))
+    masks = np.zeros((3, *SIZE), np.float32)
+    masks[0, 25:35, 35:45] = masks[1] = 1
+    small, whole, empty = (photo._replace(weight=mask) for mask in masks)
+    assert enlargement([small, empty]) == enlargement([small]) > enlargement([whole, empty]) > 1
     assert enlargement([empty]) == 1
 
 
 def test_a_view_is_not_enlarged_more_than_it_needs(network: MultiviewNetwork) -> None:
-    (photo, *_), CPU = sightings(row(3)), torch.device("cpu")
+    photo, *_ = sightings(row(3))
+    cpu = torch.device("cpu")
     nothing = photo._replace(weight=np.zeros(SIZE, np.float32))
-    assert max(look_at(network, photo, NEAR, FAR, CPU, 50).window.camera.size) <= 1.5 * SMALLEST
-    assert look_at(network, nothing, NEAR, FAR, CPU, 4).window.camera.size == (32, 32)
+    assert max(look_at(network, photo, NEAR, FAR, cpu, 50).window.camera.size) <= 1.5 * SMALLEST
+    assert look_at(network, nothing, NEAR, FAR, cpu, 4).window.camera.size == (32, 32)
 
 
 def test_a_lonely_view_gets_no_depth(network: MultiviewNetwork) -> None:
