@@ -232,7 +232,8 @@ class PlaneFilter(nn.Module):
     def forward(self, volume: Volume) -> Tensor:
         """Logits (N, D, h, w): in the beginning the mean correlation times the sharpness."""
         count, _, planes, height, width = volume.similarity.shape
-        x = torch.cat((volume.similarity, volume.evidence), dim=1).transpose(1, 2).flatten(0, 1)
+        by_plane = volume.similarity.transpose(1, 2), volume.evidence.transpose(1, 2)
+        x = torch.cat(by_plane, dim=2).flatten(0, 1)
         # In place where nothing else holds what goes in: these are the largest maps.
         x = F.relu(self.enter(x), inplace=True)
         deep = F.relu(self.down(x), inplace=True)

@@ -124,7 +124,7 @@ class PixelViewWeight(nn.Module):
 
     def score(self, cost: Tensor) -> Tensor:
         """Logits (N, 1, h, w) of costs (N, groups, D, h, w), for `view_softmax`."""
-        hidden = F.relu(_pointwise(self.first, cost.flatten(2)))
+        hidden = F.relu(_pointwise(self.first, cost.flatten(2)), inplace=True)
         found = _pointwise(self.last, hidden).view(len(cost), 1, *cost.shape[2:])
         score: Tensor = found.float().amax(dim=2)
         return score
@@ -139,8 +139,8 @@ def _pointwise(layer: nn.Linear, x: Tensor) -> Tensor:
 
     As a product where the channels are: fifteen times as fast as a 1 x 1 convolution of so few.
     """
-    weight = layer.weight.expand(len(x), -1, -1)
-    return torch.baddbmm(layer.bias[:, None], weight, x)
+    product = torch.bmm(layer.weight.expand(len(x), -1, -1), x)
+    return product.add_(layer.bias[:, None])
 
 
 class EpipolarAttention(nn.Module):
