@@ -26,7 +26,6 @@ REPROJECTION = 2.0
 _TRIED = 2  # depths of other views that are tried: those with the most votes
 _ENOUGH = 2  # views that agree; more make a depth no better
 _WORTH = 0.5  # what their agreement is worth, in correlation
-_SAME = 0.01  # relative difference up to which depths are averaged
 _JUMP = 0.1  # relative difference of inverse depths about a pixel that makes an edge
 _EDGE = 4  # swept pixels about an edge that windows of matching may have put on its wrong side
 _BEHIND = 0.02  # relative depth behind the known one beside it from which something shines through
@@ -88,7 +87,7 @@ def agreeing(
     count, closeness = torch.zeros_like(inverse), torch.zeros_like(inverse)
     for other in others:
         error, apart = _disagreement(camera, other, inverse[None])
-        error, apart = error.div_(REPROJECTION**2), apart.div_(tolerance)
+        error, apart = error.div_(REPROJECTION**2), apart.abs_().div_(tolerance)
         agrees = torch.maximum(error, apart) < 1
         count += agrees
         closeness += torch.exp(-(error + apart * apart) / 2) * agrees
@@ -136,9 +135,8 @@ def corrected(
         better = (score < best) & (agree > 0)
         inverse = torch.where(better, tried, inverse)
         best, count = torch.where(better, score, best), torch.where(better, agree, count)
-    same = there & ((seen / inverse - 1).abs() < _SAME)
-    every = torch.cat((torch.where(same, seen, torch.nan), inverse[None]))
-    inverse = every.nanmedian(dim=0).values
+    told = (_told(camera, other, inverse, tolerance) for other in others)
+    inverse = torch.stack((*told, inverse)).nanmedian(dim=0).values
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
     edge, radius, step = medians_at(scale)
     return joint_weighted_median(
@@ -203,6 +201,17 @@ def _votes(inverse: Tensor, seen: Tensor, tolerance: float) -> Tensor:
     return votes
 
 
+def _told(camera: Camera, other: Neighbour, inverse: Tensor, tolerance: float) -> Tensor:
+    """The inverse depths (h, w) that another view has where it sees those of a view; NaN where it
+    does not agree.
+
+    Of `seen_from` the nearest counts, so a mean of that would be nearer than the surface.
+    """
+    error, apart = _disagreement(camera, other, inverse[None])
+    agrees = (error < REPROJECTION**2) & (apart.abs() < tolerance)
+    return torch.where(agrees, inverse * (1 + apart), torch.nan)
+
+
 def _worth(count: Tensor) -> Tensor:
     return _WORTH * (count / _ENOUGH).clamp(max=1)
 
@@ -258,8 +267,8 @@ def seen_from(camera: Camera, other: Neighbour) -> Tensor:
 
 def _disagreement(camera: Camera, other: Neighbour, rho: Tensor) -> tuple[Tensor, Tensor]:
     """How far another view's depth is from a view's own (1, h, w), (h, w): in squared pixels of
-    the view, after a way there and back, and as a share of the depth. Infinite where the other has
-    no estimate.
+    the view, after a way there and back, and by how much its inverse depth is larger, as a share.
+    Infinite where the other has no estimate.
     """
     height, width = camera.size
     there = project(transfer(camera, other.camera), rho, camera.size, other.camera.size)
@@ -270,7 +279,7 @@ def _disagreement(camera: Camera, other: Neighbour, rho: Tensor) -> tuple[Tensor
     x = torch.arange(width, device=rho.device) + 0.5
     y = (torch.arange(height, device=rho.device) + 0.5)[:, None]
     error = (u * scale - x).square_() + (v * scale - y).square_()
-    apart = (found * there.stretch / rho - 1).abs_()
+    apart = found * there.stretch / rho - 1
     usable = there.inside & (sure > 0.99)
     error, apart = (torch.where(usable, part, torch.inf)[0] for part in (error, apart))
     return error, apart

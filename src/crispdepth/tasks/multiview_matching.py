@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from crispdepth.geometry.view_selection import disparity_range
 from crispdepth.geometry.warp import inverse_depth_planes, transfer
@@ -54,6 +54,9 @@ _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
 _STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
 _POLISH = 0.4  # steps of the coarse planes of the network that its answer is looked about
 _ABOUT = 2  # pixels about one whose windows are compared with those of another depth
+# Pixels beside the silhouette of another view that may still be the object. Cut exactly there, of
+# the errors of matching those towards the camera would be gone, and all depth would lie behind.
+_GRAZE = 2
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
 _CACHED = 48  # photos at working size that are kept
@@ -261,12 +264,11 @@ class Matching:
         return size_within(max(photo.camera.size), self.scene.cameras[other].size)
 
     def _source(self, reference: Camera, other: Photo) -> Source:
-        return Source(
-            self.tensor(other.grey),
-            transfer(reference, other.camera),
-            self.optional(other.evidence.weight),
-            carves=other.evidence.inside is not None,
-        )
+        weight, carves = self.optional(other.evidence.weight), other.evidence.inside is not None
+        if weight is not None and carves:
+            weight = max_pool2d(weight[None], 2 * _GRAZE + 1, 1, _GRAZE)[0]
+        pixels = transfer(reference, other.camera)
+        return Source(self.tensor(other.grey), pixels, weight, carves=carves)
 
     def optional(self, values: Float32Map | None) -> Tensor | None:
         """`tensor`, or None."""
