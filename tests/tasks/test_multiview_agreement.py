@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from crispdepth.geometry.backproject import pixel_rays
 from crispdepth.tasks.multiview_agreement import (
     Estimate,
     Neighbour,
@@ -15,7 +16,7 @@ from crispdepth.tasks.multiview_agreement import (
     seen_from,
     shown_by_others,
 )
-from crispdepth.types import View
+from crispdepth.types import Camera, View
 from tests.wall_and_ball import SIZE, WALL, camera, on_ball, row
 
 CPU = torch.device("cpu")
@@ -128,6 +129,31 @@ def test_depths_that_agree_are_averaged(views: list[View]) -> None:
     found = correct(view, inverse, others, torch.zeros_like(inverse))
     before, after = ((x / truth(view) - 1).abs().median() for x in (inverse, found))
     assert after < 0.8 * before
+
+
+def test_what_noisy_views_agree_about_is_not_nearer_than_the_surface() -> None:
+    K = np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
+    rng = np.random.default_rng(0)
+
+    def shown(place: float) -> tuple[Neighbour, Tensor]:
+        pose = np.eye(4)
+        pose[0, 3] = -place
+        eye = Camera(K, (48, 64), pose)
+        inverse = pixel_rays(eye) @ np.array([0.4, 0.3, 1.0]) / (3 - 0.4 * place)
+        noisy = (inverse * (1 + 0.005 * rng.standard_normal(inverse.shape))).astype(np.float32)
+        told = Neighbour.of(Estimate(eye, noisy, np.ones_like(noisy)), CPU)
+        return told, torch.tensor(inverse, dtype=torch.float32)
+
+    (own, true), *others = (shown(place) for place in (0.0, 0.11, -0.07, 0.2, -0.16))
+    guide, rest = torch.zeros(48, 64, 3), [other for other, _ in others]
+    found = corrected(own.camera, own.inverse, rest, torch.zeros_like, guide, None, 0.02)
+    found, own_error = found / true - 1, own.inverse / true - 1
+    # Of what falls into a pixel the nearest counts, which noise makes nearer.
+    seen = seen_from(own.camera, rest[2])
+    assert (seen / true - 1)[seen > 0].mean() > 0.0005
+    middle = (slice(8, -8), slice(12, -12))  # not every view sees the rest
+    assert found[middle].mean().abs() < 0.0003
+    assert found[middle].std() < 0.7 * own_error[middle].std()
 
 
 def test_without_others_and_with_others_that_know_nothing_the_depth_stays(

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d
 
 from crispdepth.geometry.view_selection import disparity_range
 from crispdepth.geometry.warp import inverse_depth_planes, transfer
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.models.volume.stereo import StereoNetwork
 from crispdepth.ops.fill import pull_push
-from crispdepth.ops.mask_contract import depth_inside
+from crispdepth.ops.mask_contract import depth_inside, grow
 from crispdepth.ops.plane_sweep import (
     Agreement,
     Source,
@@ -52,7 +52,7 @@ _SHARPNESS = 2.0  # see `compare`
 _SMOOTHNESS = Smoothness(small=0.25, large=2.0, edge=0.03)
 _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
 _STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
-_POLISH = 0.4  # steps of the coarse planes of the network that its answer is looked about
+_POLISH = 0.4  # steps of planes, of the network coarse ones, that their answer is looked about
 _ABOUT = 2  # pixels about one whose windows are compared with those of another depth
 # Pixels beside the silhouette of another view that may still be the object. Cut exactly there, of
 # the errors of matching those towards the camera would be gone, and all depth would lie behind.
@@ -224,6 +224,8 @@ class Matching:
         confidence = np.zeros(photo.camera.size, np.float32)
         inverse[region] = (planes[0] + step * best.plane).cpu().numpy()
         confidence[region] = (best.margin / (best.margin + _HALF_SURE)).cpu().numpy()
+        # Smoothness, in steps of planes, flattens what is round.
+        inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         return Sketch(inverse, confidence, step)
 
     def _refine(
@@ -264,11 +266,13 @@ class Matching:
         return size_within(max(photo.camera.size), self.scene.cameras[other].size)
 
     def _source(self, reference: Camera, other: Photo) -> Source:
-        weight, carves = self.optional(other.evidence.weight), other.evidence.inside is not None
-        if weight is not None and carves:
-            weight = max_pool2d(weight[None], 2 * _GRAZE + 1, 1, _GRAZE)[0]
-        pixels = transfer(reference, other.camera)
-        return Source(self.tensor(other.grey), pixels, weight, carves=carves)
+        inside = other.evidence.inside
+        return Source(
+            self.tensor(other.grey),
+            transfer(reference, other.camera),
+            self.optional(other.evidence.weight),
+            None if inside is None else self.tensor(grow(inside, _GRAZE)),
+        )
 
     def optional(self, values: Float32Map | None) -> Tensor | None:
         """`tensor`, or None."""
