@@ -277,8 +277,8 @@ def test_what_is_left_out_beside_a_mask_is_the_same_as_all() -> None:
     mask[4:15, 5:12] = torch.rand(11, 7, generator=torch.Generator().manual_seed(0)) + 0.01
     reference = camera()
     sources = [
-        Source(photo(each, 2.0), transfer(reference, each), photo(each, 3.0, seed=1), hull)
-        for each, hull in ((camera(0.2), mask), (camera(-0.2, OTHER_K), None))
+        Source(photo(each, 2.0), transfer(reference, each), photo(each, 3.0, seed=1), carves)
+        for each, carves in ((camera(0.2), True), (camera(-0.2, OTHER_K), False))
     ]
     some, every = (Windows(photo(reference, 2.0), mask, 2) for _ in range(2))
     assert some.pixels is not None
@@ -297,10 +297,10 @@ def test_a_point_beside_the_silhouettes_is_outside_and_one_out_of_frame_is_not()
     reference = camera()
     windows = Windows(photo(reference, 2.0), None, 1)
     empty = torch.zeros(SIZE)
-    carving = Source(photo(camera(0.2), 2.0), transfer(reference, camera(0.2)), empty, empty)
-    unknown = Source(photo(camera(0.2), 2.0), transfer(reference, camera(0.2)), empty, None)
+    carving = Source(photo(camera(0.2), 2.0), transfer(reference, camera(0.2)), empty, True)
+    unknown = Source(photo(camera(0.2), 2.0), transfer(reference, camera(0.2)), empty, False)
     elsewhere = Source(
-        photo(camera(0.2), 2.0), transfer(reference, camera(0.2, angle=np.pi)), empty, empty
+        photo(camera(0.2), 2.0), transfer(reference, camera(0.2, angle=np.pi)), empty, True
     )
     rho = torch.tensor([0.5])
     outside = compare(windows, [carving], rho, SIZE, 2).outside

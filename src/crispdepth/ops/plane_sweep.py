@@ -36,7 +36,7 @@ class Source:
     grey: Tensor  # (h_s, w_s) in [0, 1]
     pixels: PixelTransfer  # of the reference's pixels
     weight: Tensor | None = None  # (h_s, w_s) in [0, 1]: how much each pixel may say; None: 1
-    hull: Tensor | None = None  # (h_s, w_s) in [0, 1]: 0 where the object is known not to be
+    carves: bool = False  # whether what lies beside the weights is known not to be the object
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Agreement:
     # in others.
     similarity: Tensor  # in [-1, 1]; 0 where no source sees anything
     evidence: Tensor  # the mean weight of the sources, in [0, 1]
-    outside: Tensor  # of the sources that see it and have a hull, the share beside that
+    outside: Tensor  # of the sources that see it and carve, the share beside the object
 
 
 class Projection(NamedTuple):
@@ -242,7 +242,7 @@ def compare(
     shape = (depths, *size) if where is None else where.shape
     total, votes, evidence, kept, seen = (torch.zeros(shape, device=device) for _ in range(5))
     for source in sources:
-        layers = [part for part in (source.grey, source.weight, source.hull) if part is not None]
+        layers = [source.grey] if source.weight is None else [source.grey, source.weight]
         warped, inside = warp(torch.stack(layers), source.pixels, rho, x, y)
         weight = inside if source.weight is None else warped[1] * inside
         one = windows.similarity(as_map(warped[0]))
@@ -252,8 +252,8 @@ def compare(
         total.addcmul_(vote, one)
         votes += vote
         evidence += weight
-        if source.hull is not None:
-            kept += warped[-1] * inside
+        if source.weight is not None and source.carves:
+            kept += weight
             seen += inside
     similarity = total.div_(votes.add_(EPSILON))
     outside = (seen - kept).div_(seen.add_(EPSILON))

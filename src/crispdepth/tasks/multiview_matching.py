@@ -266,12 +266,14 @@ class Matching:
         return size_within(max(photo.camera.size), self.scene.cameras[other].size)
 
     def _source(self, reference: Camera, other: Photo) -> Source:
-        inside = other.evidence.inside
+        weight, carves = other.evidence.weight, other.evidence.inside is not None
+        if weight is not None and carves:
+            weight = grow(weight, _GRAZE)  # colours are continued there, see `prepare`
         return Source(
             self.tensor(other.grey),
             transfer(reference, other.camera),
-            self.optional(other.evidence.weight),
-            None if inside is None else self.tensor(grow(inside, _GRAZE)),
+            self.optional(weight),
+            carves,
         )
 
     def optional(self, values: Float32Map | None) -> Tensor | None:
