@@ -20,7 +20,7 @@ from crispdepth.geometry.warp import inverse_depth_planes, transfer
 from crispdepth.models.multiview.network import MultiviewNetwork
 from crispdepth.models.volume.stereo import StereoNetwork
 from crispdepth.ops.fill import pull_push
-from crispdepth.ops.mask_contract import depth_inside, grow
+from crispdepth.ops.mask_contract import depth_inside
 from crispdepth.ops.plane_sweep import (
     Agreement,
     Source,
@@ -54,9 +54,6 @@ _OFFSETS = 7  # inverse depths tried about the one found at half the resolution
 _STAY = 0.001  # what the first step of these costs, in correlation; it grows with the square
 _POLISH = 0.4  # steps of planes, of the network coarse ones, that their answer is looked about
 _ABOUT = 2  # pixels about one whose windows are compared with those of another depth
-# Pixels beside the silhouette of another view that may still be the object. Cut exactly there, of
-# the errors of matching those towards the camera would be gone, and all depth would lie behind.
-_GRAZE = 2
 _HALF_SURE = 0.4  # margin of the aggregated costs at which the confidence is 1/2
 _MASK_SOFTNESS = 0.7  # pixels
 _CACHED = 48  # photos at working size that are kept
@@ -266,14 +263,11 @@ class Matching:
         return size_within(max(photo.camera.size), self.scene.cameras[other].size)
 
     def _source(self, reference: Camera, other: Photo) -> Source:
-        weight, carves = other.evidence.weight, other.evidence.inside is not None
-        if weight is not None and carves:
-            weight = grow(weight, _GRAZE)  # colours are continued there, see `prepare`
         return Source(
             self.tensor(other.grey),
             transfer(reference, other.camera),
-            self.optional(weight),
-            carves,
+            self.optional(other.told),
+            carves=other.evidence.inside is not None,
         )
 
     def optional(self, values: Float32Map | None) -> Tensor | None:

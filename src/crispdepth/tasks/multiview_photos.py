@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispdepth.ops.fill import pull_push
-from crispdepth.ops.mask_contract import Evidence, evidence
+from crispdepth.ops.mask_contract import Evidence, erode, evidence, grow
 from crispdepth.ops.resample import shrink
 from crispdepth.types import Camera, Float32Map, Size, View
+
+_GRAZE = 2  # pixels beside the silhouette in which there may still be the object
+_THIN = 4  # radius of what is too thin for that: there a silhouette says more than matching
 
 
 class Photo(NamedTuple):
@@ -21,6 +24,7 @@ class Photo(NamedTuple):
     rgb: NDArray[np.uint8]  # (h, w, 3), continued beyond its mask
     grey: Float32Map  # (h, w) in [0, 1]
     evidence: Evidence
+    told: Float32Map | None  # (h, w) in [0, 1]: what a pixel may say to other views; None: all
 
 
 def prepare(view: View, size: Size) -> Photo:
@@ -34,7 +38,19 @@ def prepare(view: View, size: Size) -> Photo:
         filled = pull_push(rgb.astype(np.float32), (meaning.weight > 0).astype(np.float32))
         rgb = np.rint(filled).clip(0, 255).astype(np.uint8)
     grey = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
-    return Photo(view.camera.resized(size), seen, rgb, grey, meaning)
+    return Photo(view.camera.resized(size), seen, rgb, grey, meaning, _told(meaning))
+
+
+def _told(meaning: Evidence) -> Float32Map | None:
+    """The weight with what grazes the silhouette of an object.
+
+    Cut exactly there, of the errors of matching those towards the camera would be gone, and all
+    depth would lie behind. Colours are continued beside the mask.
+    """
+    if meaning.weight is None or meaning.inside is None:
+        return meaning.weight
+    thick = grow(erode(meaning.weight, _THIN), _THIN + _GRAZE)
+    return np.maximum(meaning.weight, thick)
 
 
 def crop(photo: Photo) -> tuple[Photo, tuple[slice, slice]]:
@@ -53,4 +69,5 @@ def crop(photo: Photo) -> tuple[Photo, tuple[slice, slice]]:
     inside = photo.evidence.inside
     cut = Evidence(weight[region], None if inside is None else inside[region])
     seen, rgb, grey = photo.seen[region], photo.rgb[region], photo.grey[region]
-    return Photo(camera, seen, rgb, grey, cut), region
+    told = None if photo.told is None else photo.told[region]
+    return Photo(camera, seen, rgb, grey, cut, told), region
