@@ -26,6 +26,7 @@ def test_what_grazes_a_thick_silhouette_may_speak_and_beside_a_wire_nothing() ->
     beside = grow(thick.astype(np.float32), 2)
     assert (photo.told[14:36, :42] == beside[14:36, :42]).all()  # corners are round
     assert (photo.told[:, :42] <= beside[:, :42]).all()
+    assert photo.evidence.weight is not None
     assert (photo.told >= photo.evidence.weight).all()
 
 
