@@ -21,21 +21,21 @@ def test_what_grazes_a_thick_silhouette_may_speak_and_beside_a_wire_nothing() ->
     thick[10:40, 8:30] = True
     wire[:, 50:53] = True
     photo = prepare(shown(thick | wire), SIZE)
-    assert photo.told is not None
-    assert (photo.told[:, 42:] == wire[:, 42:]).all()
+    assert photo.source_weight is not None
+    assert (photo.source_weight[:, 42:] == wire[:, 42:]).all()
     beside = grow(thick.astype(np.float32), 2)
-    assert (photo.told[14:36, :42] == beside[14:36, :42]).all()  # corners are round
-    assert (photo.told[:, :42] <= beside[:, :42]).all()
+    assert (photo.source_weight[14:36, :42] == beside[14:36, :42]).all()  # corners are round
+    assert (photo.source_weight[:, :42] <= beside[:, :42]).all()
     assert photo.evidence.weight is not None
-    assert (photo.told >= photo.evidence.weight).all()
+    assert (photo.source_weight >= photo.evidence.weight).all()
 
 
 def test_what_is_ignored_and_what_has_no_mask_stays_as_it_is() -> None:
     mask = np.zeros(SIZE, bool)
     mask[10:40, 8:30] = True
     photo = prepare(shown(mask, "ignore"), SIZE)
-    assert photo.told is photo.evidence.weight
-    assert prepare(shown(np.ones(SIZE, bool)), SIZE).told is None
+    assert photo.source_weight is photo.evidence.weight
+    assert prepare(shown(np.ones(SIZE, bool)), SIZE).source_weight is None
 
 
 def test_a_crop_has_the_part_that_is_cut_out() -> None:
@@ -43,6 +43,6 @@ def test_a_crop_has_the_part_that_is_cut_out() -> None:
     mask[10:40, 8:30] = True
     photo = prepare(shown(mask), SIZE)
     part, region = crop(photo)
-    assert part.told is not None
-    assert photo.told is not None
-    assert (part.told == photo.told[region]).all()
+    assert part.source_weight is not None
+    assert photo.source_weight is not None
+    assert (part.source_weight == photo.source_weight[region]).all()

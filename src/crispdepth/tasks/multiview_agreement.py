@@ -135,7 +135,7 @@ def corrected(
         better = (score < best) & (agree > 0)
         inverse = torch.where(better, tried, inverse)
         best, count = torch.where(better, score, best), torch.where(better, agree, count)
-    told = (_told(camera, other, inverse, tolerance) for other in others)
+    told = (_sampled(camera, other, inverse, tolerance) for other in others)
     inverse = torch.stack((*told, inverse)).nanmedian(dim=0).values
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
     edge, radius, step = medians_at(scale)
@@ -201,7 +201,7 @@ def _votes(inverse: Tensor, seen: Tensor, tolerance: float) -> Tensor:
     return votes
 
 
-def _told(camera: Camera, other: Neighbour, inverse: Tensor, tolerance: float) -> Tensor:
+def _sampled(camera: Camera, other: Neighbour, inverse: Tensor, tolerance: float) -> Tensor:
     """The inverse depths (h, w) that another view has where it sees those of a view; NaN where it
     does not agree.
 

@@ -266,7 +266,7 @@ class Matching:
         return Source(
             self.tensor(other.grey),
             transfer(reference, other.camera),
-            self.optional(other.told),
+            self.optional(other.source_weight),
             carves=other.evidence.inside is not None,
         )
 

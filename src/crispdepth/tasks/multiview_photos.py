@@ -24,7 +24,8 @@ class Photo(NamedTuple):
     rgb: NDArray[np.uint8]  # (h, w, 3), continued beyond its mask
     grey: Float32Map  # (h, w) in [0, 1]
     evidence: Evidence
-    told: Float32Map | None  # (h, w) in [0, 1]: what a pixel may say to other views; None: all
+    # How much a pixel says where this is the source of another view, (h, w) in [0, 1]; None: 1.
+    source_weight: Float32Map | None
 
 
 def prepare(view: View, size: Size) -> Photo:
@@ -38,10 +39,10 @@ def prepare(view: View, size: Size) -> Photo:
         filled = pull_push(rgb.astype(np.float32), (meaning.weight > 0).astype(np.float32))
         rgb = np.rint(filled).clip(0, 255).astype(np.uint8)
     grey = cv2.cvtColor(rgb.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
-    return Photo(view.camera.resized(size), seen, rgb, grey, meaning, _told(meaning))
+    return Photo(view.camera.resized(size), seen, rgb, grey, meaning, _source_weight(meaning))
 
 
-def _told(meaning: Evidence) -> Float32Map | None:
+def _source_weight(meaning: Evidence) -> Float32Map | None:
     """The weight with what grazes the silhouette of an object.
 
     Cut exactly there, of the errors of matching those towards the camera would be gone, and all
@@ -69,5 +70,5 @@ def crop(photo: Photo) -> tuple[Photo, tuple[slice, slice]]:
     inside = photo.evidence.inside
     cut = Evidence(weight[region], None if inside is None else inside[region])
     seen, rgb, grey = photo.seen[region], photo.rgb[region], photo.grey[region]
-    told = None if photo.told is None else photo.told[region]
-    return Photo(camera, seen, rgb, grey, cut, told), region
+    told = photo.source_weight
+    return Photo(camera, seen, rgb, grey, cut, None if told is None else told[region]), region
