@@ -19,6 +19,7 @@ from crispdepth.types import Size
 
 _SAMPLES = 1 << 15  # that are taken at once
 _BLOCK = 256  # pixels whose gradients are found at once
+_VALUES = 1 << 26  # that are sampled at once in plain operators
 
 
 def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int = 1) -> Tensor:
@@ -59,14 +60,15 @@ def correlate(reference: Tensor, source: Tensor, where: Projection, groups: int 
 def correlate_plainly(
     reference: Tensor, source: Tensor, where: Projection, groups: int = 1
 ) -> Tensor:
-    """`correlate` of float32 features with `grid_sample`, plane by plane."""
-    split = torch.unflatten(reference, 1, (groups, -1))
-    planes = [
-        (split * torch.unflatten(sampled(source, x, y), 1, (groups, -1))).sum(dim=2)
-        for x, y in zip(where.x.unbind(1), where.y.unbind(1), strict=True)
-    ]
-    scale = math.sqrt(split.shape[2])
-    return torch.stack(planes, dim=2) / scale
+    """`correlate` of float32 features with `grid_sample`, as many planes at once as fit."""
+    split = torch.unflatten(reference, 1, (groups, -1))[:, :, :, None]
+    planes = max(1, _VALUES // reference.numel())
+    costs = []
+    for x, y in zip(where.x.split(planes, dim=1), where.y.split(planes, dim=1), strict=True):
+        found = sampled(source, x.flatten(1, 2), y.flatten(1, 2))
+        found = torch.unflatten(torch.unflatten(found, 2, x.shape[1:3]), 1, (groups, -1))
+        costs.append((split * found).sum(dim=2))
+    return torch.cat(costs, dim=2) / math.sqrt(split.shape[2])
 
 
 def sampled(image: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -305,7 +305,10 @@ def predict(
     *,
     gaussians: bool = False,
 ) -> MultiviewPrediction:
-    """What the network makes of a batch, for its first ``references`` views; None: for all."""
+    """What the network makes of a batch, for its first ``references`` views or as many as there
+    are; None: for all."""
+    if references is not None:
+        references = min(references, batch.images.shape[1])
     prediction: MultiviewPrediction = model(
         batch.images.float() / 255,
         batch.K,
