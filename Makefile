@@ -89,7 +89,7 @@ weights: $(VENV)/dev
 	@echo "The weights: $(TRAINING)/weights; compare them with the shipped ones:"
 	@echo "  crispdepth bench refine FOLDER --weights new=$(TRAINING)/weights"
 
-# The scenes, then multiview-small, volume-small and volume-stereo-small.
+# The scenes, then multiview-small (its last run wants a GPU), volume-small and volume-stereo-small.
 weights-posed: $(VENV)/dev
 	@test -n "$(ASSETS)" -a -n "$(PHOTOS)" || { echo "make weights-posed needs \
 	ASSETS=folder of panoramas (.hdr), PHOTOS=folder of photos" >&2; exit 1; }
@@ -106,6 +106,9 @@ weights-posed: $(VENV)/dev
 		--curriculum "0.9 128x160 3-5 2, 0.1 192x256 3-4 2" --steps 280 --lr 6e-4 --warmup 20
 	$(MULTIVIEW) -o $(TRAINING)/multiview-d --init $(TRAINING)/multiview-c \
 		--curriculum "0.65 128x160 2-4 2, 0.35 192x256 3-4 1" --steps 1700 --lr 8e-4 --warmup 40
+	$(MULTIVIEW) -o $(TRAINING)/multiview-e --init $(TRAINING)/multiview-d --ema 0.998 --lr 1e-3 \
+		--warmup 100 --references 3 --steps 1186 --every 198 --seed 7 \
+		--curriculum "0.336 128x160 2-6 32, 0.402 192x256 3-7 16, 0.262 256x320 4-7 8"
 	$(BIN)/crispdepth train depths $(TRAINING)/paths.pack -o $(TRAINING)/paths.classical \
 		--method classical --every 3
 	$(BIN)/crispdepth train depths $(TRAINING)/paths.pack -o $(TRAINING)/paths.network \
@@ -121,7 +124,7 @@ weights-posed: $(VENV)/dev
 		--size 144 192 --views 3 3 --truth 3 --lr 2e-3
 	$(STEREO) -o $(TRAINING)/stereo-b --init $(TRAINING)/stereo-a --steps 700 \
 		--size 192 256 --views 2 4 --truth 4 --overlap-loss entropy --lr 1.5e-3
-	for run in multiview-d volume-d stereo-b; do \
+	for run in multiview-e volume-d stereo-b; do \
 		$(BIN)/crispdepth train export $(TRAINING)/$$run -o $(TRAINING)/$$run.weights || exit 1; done
 
 clean:

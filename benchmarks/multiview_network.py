@@ -110,6 +110,9 @@ class Speed:
     threads: int = 2
     """Of torch."""
 
+    device: str = "cpu"
+    """Where; cuda writes files of its own."""
+
 
 def tables(options: Tables) -> None:
     """Measure and write the tables."""
@@ -188,16 +191,19 @@ def robustness(options: Robustness) -> None:
 def speed(options: Speed) -> None:
     """Time the network, and draw how its time grows (multiview_speed.md and .png)."""
     torch.set_num_threads(options.threads)
-    network = load_multiview(options.weights)
+    device = torch.device(options.device)
+    network = load_multiview(options.weights).to(device)
+    on = f"{options.threads} threads" if device.type == "cpu" else torch.cuda.get_device_name()
+    whose = "the process" if device.type == "cpu" else "its tensors"
     lines = [
-        f"{options.threads} threads; seconds, the least of 3, for depth of all views, each matched "
-        "with the others, and of one of them alone.",
+        f"{on}; seconds, the least of 3, for depth of all views, each matched with the others, and "
+        "of one of them alone.",
         "",
-        "| views | size | coarse planes | all | one | peak MB of the process |",
+        f"| views | size | coarse planes | all | one | peak MB of {whose} |",
         "|---:|---|---:|---:|---:|---:|",
     ]
     base = 3, (256, 320), network.config.planes[0]
-    cases = [base]
+    cases = [(2, (256, 256), base[2]), base]  # the first is the paper's
     cases += [(views, *base[1:]) for views in (2, 4, 6, 8)]
     cases += [(3, size, base[2]) for size in ((128, 160), (256, 256), (384, 480), (480, 640))]
     cases += [(3, base[1], planes) for planes in (24, 96)]
@@ -206,16 +212,17 @@ def speed(options: Speed) -> None:
         timed = network
         if planes != network.config.planes[0]:
             config = replace(network.config, planes=(planes, network.config.planes[1]))
-            timed = MultiviewNetwork(config).eval()  # other weights take as long
+            timed = MultiviewNetwork(config).eval().to(device)  # other weights take as long
         seconds, one = (
-            min(_timed(timed, views, size, count) for _ in range(3)) for count in (views, 1)
+            min(_timed(timed, views, size, count, device) for _ in range(3)) for count in (views, 1)
         )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        peak = _peak_bytes(device) / 1e6
         shape = f"{size[0]} x {size[1]}"
-        lines.append(f"| {views} | {shape} | {planes} | {seconds:.2f} | {one:.2f} | {peak:.0f} |")
+        lines.append(f"| {views} | {shape} | {planes} | {seconds:.3f} | {one:.3f} | {peak:.0f} |")
         print(lines[-1], flush=True)
         rows.append((views, size, planes, seconds))
-    write_text(RESULTS / "multiview_speed.md", "\n".join(lines) + "\n")
+    stem = "multiview_speed" if device.type == "cpu" else f"multiview_speed_{device.type}"
+    write_text(RESULTS / f"{stem}.md", "\n".join(lines) + "\n")
     by_views = [(v, s) for v, size, planes, s in rows if (size, planes) == base[1:]]
     by_pixels = [(h * w / 1000, s) for v, (h, w), p, s in rows if (v, p) == (base[0], base[2])]
     by_planes = [(p, s) for v, size, p, s in rows if (v, size) == base[:2]]
@@ -226,19 +233,36 @@ def speed(options: Speed) -> None:
             Chart("seconds by planes", "coarse planes, 3 views of 256 x 320", {"": by_planes}),
         ]
     )
-    write_image(RESULTS / "multiview_speed.png", picture)
+    write_image(RESULTS / f"{stem}.png", picture)
 
 
-def _timed(network: MultiviewNetwork, views: int, size: tuple[int, int], references: int) -> float:
+def _peak_bytes(device: torch.device) -> int:
+    """Of the process so far, or on a GPU of the tensors since the last call."""
+    if device.type == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
+def _timed(
+    network: MultiviewNetwork,
+    views: int,
+    size: tuple[int, int],
+    references: int,
+    device: torch.device,
+) -> float:
     height, width = size
     K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
     poses = torch.eye(4).repeat(1, views, 1, 1)
     poses[..., 0, 3] = 0.1 * torch.arange(views)
     bounds = torch.full((1, views), 1.0), torch.full((1, views), 5.0)
     images = torch.rand(1, views, 3, height, width)
+    shown = (images, K.expand(1, views, 3, 3), poses, *bounds)
+    there = [part.to(device) for part in shown]
     began = time.perf_counter()
     with torch.inference_mode():
-        network(images, K.expand(1, views, 3, 3), poses, *bounds, references=references)
+        network(*there, references=references).inverse_depth.cpu()  # waits for a GPU
     return time.perf_counter() - began
 
 

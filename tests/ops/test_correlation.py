@@ -30,6 +30,7 @@ def test_correlation_equals_its_plain_twin_in_value_and_gradient(
 ) -> None:
     monkeypatch.setattr(correlation, "_SAMPLES", samples)
     monkeypatch.setattr(correlation, "_BLOCK", samples)
+    monkeypatch.setattr(correlation, "_VALUES", 160 * samples)  # at 9 three planes of four
     reference, source, where = scattered(source_size=source_size)
     fast = correlate(reference, source, where, groups)
     slow = correlate_plainly(reference, source, where, groups)

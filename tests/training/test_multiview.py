@@ -85,6 +85,18 @@ def test_a_batch_holds_the_samples_as_they_are(frames: list[RgbdFrame]) -> None:
     assert torch.equal(batch.depth[1], torch.from_numpy(samples[1].depth))
 
 
+def test_more_references_than_views_are_all_views(frames: list[RgbdFrame]) -> None:
+    batch = first_views(batch_of(frames, 1), 2)
+    torch.manual_seed(0)
+    network = MultiviewNetwork(NETWORK).eval()
+    with torch.no_grad():
+        every, more = predict(network, batch), predict(network, batch, 3)
+        one = predict(network, batch, 1)
+    assert every.inverse_depth.shape[1] == 2
+    assert torch.equal(more.inverse_depth, every.inverse_depth)
+    torch.testing.assert_close(one.inverse_depth, every.inverse_depth[:, :1])
+
+
 def test_the_truth_loses_nothing_but_its_planes(frames: list[RgbdFrame]) -> None:
     batch = batch_of(frames)
     losses = depth_losses(oracle(batch), batch, OBJECTIVE)

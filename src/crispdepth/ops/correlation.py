@@ -64,7 +64,8 @@ def correlate_plainly(
     split = torch.unflatten(reference, 1, (groups, -1))[:, :, :, None]
     planes = max(1, _VALUES // reference.numel())
     costs = []
-    for x, y in zip(where.x.split(planes, dim=1), where.y.split(planes, dim=1), strict=True):
+    parts = (torch.split(each, planes, dim=1) for each in (where.x, where.y))
+    for x, y in zip(*parts, strict=True):
         found = sampled(source, x.flatten(1, 2), y.flatten(1, 2))
         found = torch.unflatten(torch.unflatten(found, 2, x.shape[1:3]), 1, (groups, -1))
         costs.append((split * found).sum(dim=2))
