@@ -96,6 +96,30 @@ def test_masks_that_enclose_nothing_have_no_hull() -> None:
     assert visual_hull(replace(view, masks=ones) for view in some(6)) is None
 
 
+def test_objects_that_some_photos_cut_off_are_enclosed_by_the_others() -> None:
+    cameras = around(14, 4.0)
+
+    def some(cut: int) -> Iterator[View]:
+        """Every second of the first views loses the half of the photo that is right of it."""
+        for number, camera in enumerate(cameras):
+            view = seen(camera)[0]
+            if number % 2 == 0 and number < 2 * cut:
+                height, width = camera.size
+                halved = replace(camera, size=(height, width // 2))
+                assert view.masks is not None
+                masks = replace(view.masks, values=view.masks.values[..., : width // 2])
+                view = replace(view, image=view.image[:, : width // 2], camera=halved, masks=masks)
+            yield view
+
+    hull = visual_hull(some(6))
+    assert hull is not None
+    assert (hull.box[0] < -1).all()
+    assert (hull.box[1] > 1).all()
+    views = [seen(camera) for camera in cameras]
+    assert missing(fuse(views, CONFIG, hull=hull), cameras) < 0.01
+    assert visual_hull(view for number, view in enumerate(some(7)) if number != 1) is None
+
+
 def test_voxels_are_smaller_where_silhouettes_are_sharp() -> None:
     views = [seen(camera) for camera in around(6, 4.0)]
     hull = visual_hull(view for view, _ in views)

@@ -336,7 +336,13 @@ def _make_mesh(
         pixels = FINEST
     if fusing.carve:
         hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
-        if hull is not None and not result.given:
+        if hull is None:
+            watch.say(
+                "the masks enclose no object: in three photos, and in half of those that have a "
+                "mask, it must not reach the photo's edge; where no photo has a depth the mesh "
+                "stays open"
+            )
+        elif not result.given:
             fusing = replace(fusing, truncation=HULL_TRUNCATION, hull_weight=HULL_WEIGHT)
     if fusing.voxel is None:
         sampled = [usable[i] for i in spread(len(usable), SAMPLED)]

@@ -29,7 +29,7 @@ MOST_SILHOUETTES = 64
 
 _LONGEST = 640  # pixels of the longer side of these
 _FEWEST = 3  # silhouettes that enclose something
-_WHOLE = 0.9  # share of them that must end before the frame does
+_WHOLE = 0.5  # share of them that must end before the frame does
 _BOXED = 4  # views by which the box about the hull is found
 _ROUNDS = 2  # of looking for rays that miss the mesh
 _HIDDEN = 2.0  # voxels behind what a view shows from which on it does not show a face
@@ -55,7 +55,8 @@ def visual_hull(views: Iterable[View]) -> Hull | None:
     """The visual hull of some views; None where their masks enclose nothing.
 
     Views whose object is unknown say nothing, nor do empty masks: an object that was not found is
-    more likely than one that is not there.
+    more likely than one that is not there. Three silhouettes, and half of all, must end before
+    their photos do.
 
     Args:
         views: with cameras; at most `MOST_SILHOUETTES` are enough.
@@ -76,9 +77,9 @@ def visual_hull(views: Iterable[View]) -> Hull | None:
         if inside is not None and (inside >= 0.5).any():
             found.append(Silhouette(view.camera.resized(size), signed_distance(inside)))
     # An object that goes on beside the frames is enclosed by none of them.
-    whole = sum(is_whole(outside) for _, outside in found)
-    enclosed = len(found) >= _FEWEST and whole >= _WHOLE * len(found)
-    box = _box(found) if enclosed else None
+    whole = [index for index, (_, outside) in enumerate(found) if is_whole(outside)]
+    enclosed = len(whole) >= max(_FEWEST, _WHOLE * len(found))
+    box = _box(found, whole) if enclosed else None
     return None if box is None else Hull(tuple(found), box)
 
 
@@ -134,12 +135,14 @@ def shown(mesh: Mesh, raster: Raster, camera: Camera, tolerance: float) -> BoolM
     return faces
 
 
-def _box(silhouettes: "Sequence[Silhouette]") -> NDArray[np.float64] | None:
-    """A box about the hull, (2, 3): where the boxes about the sights of some views overlap."""
+def _box(silhouettes: "Sequence[Silhouette]", whole: Sequence[int]) -> NDArray[np.float64] | None:
+    """A box about the hull, (2, 3): where the boxes about the sights of some views overlap, of
+    views whose silhouettes are whole."""
     cameras = [each.camera for each in silhouettes]
     inside = [(each.outside <= 0).astype(np.float32) for each in silhouettes]
     low, high = np.full(3, -np.inf), np.full(3, np.inf)
-    for index in np.linspace(0, len(cameras) - 1, min(len(cameras), _BOXED)).astype(int).tolist():
+    spread = np.linspace(0, len(whole) - 1, min(len(whole), _BOXED)).astype(int)
+    for index in np.asarray(whole)[spread].tolist():
         bounds = bounds_from_masks(cameras, inside, index)
         if bounds is None:
             continue
