@@ -417,14 +417,30 @@ def test_a_mask_without_anything_costs_the_other_views_little(views: list[View])
         assert one.trusted.sum() > 0.9 * other.trusted.sum()
 
 
-def test_a_view_of_which_nothing_is_confirmed_is_named(views: list[View]) -> None:
+def test_a_view_whose_mask_is_empty_is_named_and_others_are_as_if_it_were_not_there(
+    views: list[View],
+) -> None:
     shown = masked(views)
+    others = depths(scene_of_views([shown[i] for i in (0, 2, 3)]))
     shown[1] = replace(shown[1], masks=MaskSet(np.zeros((1, *SIZE), np.uint8)))
     said: list[str] = []
-    for _ in estimate_depths(scene_of_views(shown), BOUNDS, note=said.append):
-        pass
+    found = [
+        found for _, found in estimate_depths(scene_of_views(shown[:4]), BOUNDS, note=said.append)
+    ]
     assert [line.split(":")[0] for line in said] == ["1.png"]
-    assert "Is its mask empty" in said[0]
+    assert "its mask is empty" in said[0]
+    for one, other in zip([found[i] for i in (0, 2, 3)], others, strict=True):
+        np.testing.assert_array_equal(one.depth.usable, other.depth.usable)
+        np.testing.assert_array_equal(one.depth.values, other.depth.values)
+
+
+def test_views_of_which_nothing_is_confirmed_are_named(views: list[View]) -> None:
+    said: list[str] = []
+    scene = scene_of_views([views[0], replace(views[1], name="other.png")])
+    for _ in estimate_depths(scene, replace(BOUNDS, tolerance=1e-7), note=said.append):
+        pass
+    assert [line.split(":")[0] for line in said] == ["0.png", "other.png"]
+    assert "confirm" in said[0]
 
 
 def test_what_is_round_is_not_flattened(views: list[View]) -> None:

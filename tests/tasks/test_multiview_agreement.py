@@ -116,7 +116,7 @@ def test_of_depths_that_as_many_show_the_nearest_is_taken(views: list[View]) -> 
     assert ((found / own - 1.6).abs() < 1e-3).float().mean() > 0.9
 
 
-def test_depths_that_agree_are_averaged(views: list[View]) -> None:
+def test_the_median_of_depths_that_agree_is_less_noisy(views: list[View]) -> None:
     view = views[2]
     rng = torch.Generator().manual_seed(0)
 
@@ -131,7 +131,10 @@ def test_depths_that_agree_are_averaged(views: list[View]) -> None:
     assert after < 0.8 * before
 
 
-def test_what_noisy_views_agree_about_is_not_nearer_than_the_surface() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_what_noisy_views_agree_about_is_neither_nearer_nor_farther_than_the_surface(
+    count: int,
+) -> None:
     K = np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
     rng = np.random.default_rng(0)
 
@@ -145,15 +148,38 @@ def test_what_noisy_views_agree_about_is_not_nearer_than_the_surface() -> None:
         return told, torch.tensor(inverse, dtype=torch.float32)
 
     (own, true), *others = (shown(place) for place in (0.0, 0.11, -0.07, 0.2, -0.16))
-    guide, rest = torch.zeros(48, 64, 3), [other for other, _ in others]
+    guide, rest = torch.zeros(48, 64, 3), [other for other, _ in others[:count]]
     found = corrected(own.camera, own.inverse, rest, torch.zeros_like, guide, None, 0.02)
     found, own_error = found / true - 1, own.inverse / true - 1
     # Of what falls into a pixel the nearest counts, which noise makes nearer.
-    seen = seen_from(own.camera, rest[2])
+    seen = seen_from(own.camera, others[2][0])
     assert (seen / true - 1)[seen > 0].mean() > 0.0005
     middle = (slice(8, -8), slice(12, -12))  # not every view sees the rest
     assert found[middle].mean().abs() < 0.0003
-    assert found[middle].std() < 0.7 * own_error[middle].std()
+    assert found[middle].std() < 0.9 * own_error[middle].std()
+
+
+@pytest.mark.parametrize("forward", [(0.5, 1.0), (2.0, 2.2), (3.0, 3.1), (-4.0, -3.0)])
+def test_views_that_are_nearer_or_farther_tell_their_own_depth(
+    forward: tuple[float, float],
+) -> None:
+    """A wall at z = 4 that cameras look at from other distances, which know its depth."""
+    K = np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
+
+    def before(place: float) -> Neighbour:
+        pose = np.eye(4)
+        pose[2, 3] = -place
+        inverse = np.full((48, 64), 1 / (4 - place), np.float32)
+        return Neighbour.of(Estimate(Camera(K, (48, 64), pose), inverse, inverse), CPU)
+
+    own, rest = before(0), [before(each) for each in forward]
+    middle = (slice(20, 28), slice(27, 37))  # what the nearest see
+    off = own.inverse * 1.003
+    guide = torch.zeros(48, 64, 3)
+    found = corrected(own.camera, off, rest, torch.zeros_like, guide, None, 0.02)
+    assert (found / own.inverse - 1)[middle].abs().max() < 1e-5
+    assert (agreeing(own.camera, own.inverse * 1.015, rest, 0.02).views[middle] == 2).all()
+    assert (agreeing(own.camera, own.inverse * 1.025, rest, 0.02).views[middle] == 0).all()
 
 
 def test_without_others_and_with_others_that_know_nothing_the_depth_stays(

@@ -1,6 +1,6 @@
 """Which views to match with a view: those that see the same from an angle worth having."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +42,13 @@ def sample_points(camera: Camera, near: float, far: float) -> NDArray[np.float64
 
 
 def select_sources(
-    cameras: Sequence[Camera], index: int, near: float, far: float, count: int
+    cameras: Sequence[Camera],
+    index: int,
+    near: float,
+    far: float,
+    count: int,
+    *,
+    without: Collection[int] = (),
 ) -> Selection:
     """Up to ``count`` views to match view ``index`` with.
 
@@ -58,6 +64,7 @@ def select_sources(
         index: of the reference.
         near, far: depths between which the reference's points lie.
         count: at most so many.
+        without: views that are not chosen.
     """
     reference = cameras[index]
     points = sample_points(reference, near, far)
@@ -74,6 +81,7 @@ def select_sources(
     chosen: list[int] = []
     offsets = _unit(centres - centre)
     remaining = np.where(scores > 1e-3, scores, 0)
+    remaining[list(without)] = 0
     while len(chosen) < count and remaining.max() > 0:
         best = int(remaining.argmax())
         chosen.append(best)

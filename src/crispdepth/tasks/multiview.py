@@ -110,6 +110,7 @@ class _Matcher:
         self._matching, self._note = matching, note
         self._scene, self._config = matching.scene, matching.config
         self._silhouettes: dict[int, Float32Map | None] = {}
+        self._empty: dict[int, bool] = {}
         # Some views from all around carve as well as all: those of a long scene are not all read.
         count = len(self._scene)
         self._carving = np.linspace(0, count - 1, min(count, _CARVING)).astype(int).tolist()
@@ -123,10 +124,16 @@ class _Matcher:
             while depths:
                 index, task = depths.popleft()
                 found = task.result()
-                if self._sources[index][0] and not found.trusted.any():
+                name = self._scene.names[index]
+                if self._is_empty(index):
                     self._note(
-                        f"{self._scene.names[index]}: no pixel has a depth that other views "
-                        "confirm. Is its mask empty, or the range of depths another?"
+                        f"{name}: its mask is empty, so it gets no depth and other views are not "
+                        "matched with it. Leave the mask out if it is not known."
+                    )
+                elif self._sources[index][0] and not found.trusted.any():
+                    self._note(
+                        f"{name}: no pixel has a depth that other views confirm. Is the range of "
+                        "depths another, or the mask of something else?"
                     )
                 yield index, found
 
@@ -230,8 +237,17 @@ class _Matcher:
         return self._select(index, bounds), bounds
 
     def _select(self, index: int, bounds: Bounds) -> tuple[int, ...]:
-        cameras, count = self._scene.cameras, self._config.neighbours
-        return select_sources(cameras, index, *bounds, count).indices
+        """The views that see the same, but those whose mask says that they do not show it: that an
+        object was not found is more likely than that it is not there."""
+        cameras, config = self._scene.cameras, self._config
+        count = config.neighbours if config.consistent else config.sources
+        empty: set[int] = set()
+        while True:
+            chosen = select_sources(cameras, index, *bounds, count, without=empty).indices
+            found = {each for each in chosen if self._is_empty(each)}
+            if not found:
+                return chosen
+            empty |= found
 
     def _known_bounds(self, index: int) -> Bounds | None:
         """What user, scene, masks or points say; None where they say nothing."""
@@ -268,6 +284,13 @@ class _Matcher:
         if index not in self._silhouettes:
             self._silhouettes[index] = self._matching.swept(index).evidence.inside
         return self._silhouettes[index]
+
+    def _is_empty(self, index: int) -> bool:
+        """Whether the object mask of a view holds nothing."""
+        if index not in self._empty:
+            inside = self._matching.swept(index).evidence.inside
+            self._empty[index] = inside is not None and bool(inside.max() < 0.5)
+        return self._empty[index]
 
     def _look(self, index: int, enlarged: int) -> Seen:
         return self._matching.look(index, *self._sources[index][1], enlarged)

@@ -1,8 +1,8 @@
 """Depths of several views compared: what others say of a view's depth, and corrections by it.
 
 Each view is matched by itself first. Where its neighbours see another surface that they agree
-about, and that looks as well, it is taken over; depths that agree are averaged; along depth
-edges, which windows of matching widen, pixels go to the side that they look like.
+about, and that looks as well, it is taken over; of depths that agree the median is taken; along
+depth edges, which windows of matching widen, pixels go to the side that they look like.
 """
 
 from collections.abc import Callable, Sequence
@@ -113,7 +113,8 @@ def corrected(
         cost: 1 - correlation of the photos at inverse depths (h, w) > 0, lower = better.
         guide: (h, w, 3) the photo, in [0, 1].
         weight: (h, w) in [0, 1], the mask: depth does not move across it; None: ones.
-        tolerance: largest difference of agreeing depths, as a share of the depth.
+        tolerance: largest difference of agreeing depths, as a share of the depth, those included of
+            which the median is taken.
         scale: how many pixels wide one is that planes were swept for, >= 1.
     """
     if not others:
@@ -136,7 +137,7 @@ def corrected(
         inverse = torch.where(better, tried, inverse)
         best, count = torch.where(better, score, best), torch.where(better, agree, count)
     told = (_sampled(camera, other, inverse, tolerance) for other in others)
-    inverse = torch.stack((*told, inverse)).nanmedian(dim=0).values
+    inverse = _median(torch.stack((*told, inverse)))
     trust = _UNCONFIRMED + (count / _ENOUGH).clamp(max=1)
     edge, radius, step = medians_at(scale)
     return joint_weighted_median(
@@ -201,11 +202,20 @@ def _votes(inverse: Tensor, seen: Tensor, tolerance: float) -> Tensor:
     return votes
 
 
+def _median(values: Tensor) -> Tensor:
+    """The median (h, w) of those of n values (n, h, w) that are no NaN, at least one: of an even
+    number the mean of the middle two. The farther of them would drift away in every correction.
+    """
+    last = values.isfinite().sum(dim=0, keepdim=True) - 1
+    ordered = values.nan_to_num(nan=torch.inf).sort(dim=0).values
+    return (ordered.gather(0, last // 2) + ordered.gather(0, (last + 1) // 2))[0] / 2
+
+
 def _sampled(camera: Camera, other: Neighbour, inverse: Tensor, tolerance: float) -> Tensor:
     """The inverse depths (h, w) that another view has where it sees those of a view; NaN where it
     does not agree.
 
-    Of `seen_from` the nearest counts, so a mean of that would be nearer than the surface.
+    Of `seen_from` the nearest counts, so the median of that would be nearer than the surface.
     """
     error, apart = _disagreement(camera, other, inverse[None])
     agrees = (error < REPROJECTION**2) & (apart.abs() < tolerance)
@@ -279,7 +289,7 @@ def _disagreement(camera: Camera, other: Neighbour, rho: Tensor) -> tuple[Tensor
     x = torch.arange(width, device=rho.device) + 0.5
     y = (torch.arange(height, device=rho.device) + 0.5)[:, None]
     error = (u * scale - x).square_() + (v * scale - y).square_()
-    apart = found * there.stretch / rho - 1
+    apart = found * scale / rho - 1
     usable = there.inside & (sure > 0.99)
     error, apart = (torch.where(usable, part, torch.inf)[0] for part in (error, apart))
     return error, apart

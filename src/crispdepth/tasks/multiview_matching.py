@@ -155,6 +155,7 @@ class Matching:
             found.append(self.sweep(small, chosen, near, far))
         if self._network is not None:
             found.append(self._predict(small, chosen, near, far, seen))
+        found = [self._polished(small, chosen, each, near, far) for each in found]
         inverse, confidence, step = found[0]
         if len(found) > 1:
             inverse, confidence = self._better(small, chosen, *found)
@@ -183,8 +184,15 @@ class Matching:
         else:
             inverse, probability = predict(self._network, seen, near, far)
             step = (1 / near - 1 / far) / (self._network.config.planes[0] - 1)
-        inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         return Sketch(inverse, probability, step)
+
+    def _polished(
+        self, photo: Photo, chosen: Sequence[int], sketch: Sketch, near: float, far: float
+    ) -> Sketch:
+        """With the best depths within a part of a step: smoothness, in steps of planes, flattens
+        what is round."""
+        inverse, _ = self._refine(photo, chosen, sketch.inverse, _POLISH * sketch.step)
+        return sketch._replace(inverse=inverse.clip(1 / far, 1 / near))
 
     def _better(
         self, photo: Photo, chosen: Sequence[int], one: Sketch, other: Sketch
@@ -221,8 +229,6 @@ class Matching:
         confidence = np.zeros(photo.camera.size, np.float32)
         inverse[region] = (planes[0] + step * best.plane).cpu().numpy()
         confidence[region] = (best.margin / (best.margin + _HALF_SURE)).cpu().numpy()
-        # Smoothness, in steps of planes, flattens what is round.
-        inverse, _ = self._refine(photo, chosen, inverse, _POLISH * step)
         return Sketch(inverse, confidence, step)
 
     def _refine(
