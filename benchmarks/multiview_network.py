@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -110,7 +110,7 @@ class Speed:
     threads: int = 2
     """Of torch."""
 
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     """Where; cuda writes files of its own."""
 
 
@@ -193,7 +193,9 @@ def speed(options: Speed) -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     network = load_multiview(options.weights).to(device)
-    on = f"{options.threads} threads" if device.type == "cpu" else torch.cuda.get_device_name()
+    on = (
+        f"{options.threads} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    )
     whose = "the process" if device.type == "cpu" else "its tensors"
     lines = [
         f"{on}; seconds, the least of 3, for depth of all views, each matched with the others, and "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,22 @@ def test_learned_fusion_goes_on_where_it_was_interrupted_and_tidies_up(
         reconstruct(ball, tmp_path, what=("mesh",), config=replace(PREVIEW, voxel=0.2))
 
 
+def test_masks_that_enclose_nothing_are_spoken_of(ball: Path, tmp_path: Path) -> None:
+    everything = MaskSet(np.ones((1, 64, 64), np.float32))
+    views = [
+        replace(view, masks=everything) if number < 6 else view
+        for number, view in enumerate(open_scene(ball).scene)
+    ]
+    write_transforms(scene_of_views(views), tmp_path / "ball")
+    noting, silent = Noting(), Noting()
+    for folder, watch in ((tmp_path / "ball", noting), (ball, silent)):
+        config = replace(PREVIEW, voxel=0.2)
+        with TemporaryDirectory() as out:
+            reconstruct(folder, out, what=("mesh",), config=config, watch=watch)
+    assert sum("enclose no object" in line for line in noting.lines) == 1
+    assert not any("enclose" in line for line in silent.lines)
+
+
 def test_weights_of_fusion_that_are_not_there_are_missed_before_any_work(
     ball: Path, tmp_path: Path
 ) -> None:
@@ -258,7 +275,7 @@ def test_stereo_is_another_depth(ball: Path, volume_weights: Path, tmp_path: Pat
     config = ReconstructConfig(quality="preview", method="stereo", weights=str(weights))
     noting = Noting()
     found = reconstruct(ball, tmp_path / "out", what=("depth",), config=config, watch=noting)
-    assert "depth of 10 of 10 views" in noting.lines
+    assert "finding the depth of 10 of 10 views" in noting.lines
     assert found.depth(0).depth.size == found.scene.cameras[0].size
     again = Noting()
     reconstruct(ball, tmp_path / "out", what=("depth",), config=config, watch=again)
@@ -276,8 +293,10 @@ def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> No
         reconstruct(ball, tmp_path, what=("depth",), config=config, watch=first)
     second = Noting()
     found = reconstruct(ball, tmp_path, what=("depth",), config=config, watch=second)
-    assert "depth of 10 of 10 views" in first.lines
-    assert "depth of 7 of 10 views" in second.lines  # the third was written before it stopped
+    assert "finding the depth of 10 of 10 views" in first.lines
+    assert (
+        "finding the depth of 7 of 10 views" in second.lines
+    )  # the third was written before it stopped
     depths = [found.depth(index) for index in range(10)]
     assert np.mean([each.depth.usable.mean() for each in depths]) > 0.01
 

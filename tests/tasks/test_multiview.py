@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crispdepth.ops.mask_contract import erode
 from crispdepth.tasks import multiview
 from crispdepth.tasks.multiview import estimate_depths
 from crispdepth.tasks.multiview_agreement import (
@@ -24,7 +25,7 @@ from crispdepth.tasks.multiview_agreement import (
 )
 from crispdepth.tasks.multiview_config import MultiviewConfig
 from crispdepth.tasks.multiview_matching import Matching
-from crispdepth.tasks.multiview_photos import Photo
+from crispdepth.tasks.multiview_photos import Photo, crop
 from crispdepth.types import (
     Camera,
     MaskSet,
@@ -126,9 +127,9 @@ def test_in_the_mask_of_an_object_what_is_not_confirmed_is_as_others_show_it(
         apart = np.abs(found.depth.values * torch.stack(shown).numpy() - 1).min(axis=0)
         assert apart[more].max() < 1e-5
         errors.append(np.abs(found.depth.values / (view.depth or found.depth).values - 1))
-        errors[-1] = errors[-1][found.depth.usable]
+        errors[-1] = errors[-1][more]
     assert filled > 100
-    assert np.median(np.concatenate(errors)) < 0.01
+    assert np.median(np.concatenate(errors)) < 0.03
     others = [replace(view, masks=None) for view in views], masked(views, "ignore")
     for without in others:
         for found in depths(scene_of_views(without), strict):
@@ -441,6 +442,22 @@ def test_views_of_which_nothing_is_confirmed_are_named(views: list[View]) -> Non
         pass
     assert [line.split(":")[0] for line in said] == ["0.png", "other.png"]
     assert "confirm" in said[0]
+
+
+def test_at_the_rim_of_a_mask_depth_before_the_true_one_costs_as_much_as_behind(
+    views: list[View],
+) -> None:
+    """Cut exactly there, of the depths before it less would lie within the other silhouettes."""
+    matching = Matching(scene_of_views(masked(views)), BOUNDS, None, torch.device("cpu"))
+    photo = matching.photo(2, SIZE)
+    _, region = crop(photo)
+    cost = matching.compared(photo, (0, 1, 3, 4))
+    inside = on_ball(views[2])
+    rim = (inside & ~erode(inside.astype(np.float32), 1).astype(bool))[region]
+    assert views[2].depth is not None
+    true = torch.tensor(1 / views[2].depth.values[region])
+    before, behind = (float(cost(true * share).numpy()[rim].mean()) for share in (1.02, 0.98))
+    assert abs(before - behind) < 0.01
 
 
 def test_what_is_round_is_not_flattened(views: list[View]) -> None:

@@ -250,6 +250,21 @@ def test_holes_get_what_others_show_there(views: list[View], holes: Tensor) -> N
     assert ((found / truth(view) - 1).abs()[found > 0] < 0.01).float().mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    ("shares", "middle"), [((1.3, 1.0, 1.1), 1.1), ((1.3, 1.0, 1.2, 1.1), 1.1)]
+)
+def test_the_median_of_what_others_show_is_taken(
+    views: list[View], holes: Tensor, shares: tuple[float, ...], middle: float
+) -> None:
+    own = truth(views[2])
+    assert views[2].camera is not None
+    others = [neighbour(views[2], share * own) for share in shares]
+    found = shown_by_others(views[2].camera, own, holes, others)
+    assert (found[~holes] > 0).float().mean() > 0.9
+    shown = found[found > 0] / own[found > 0]
+    torch.testing.assert_close(shown, torch.full_like(shown, middle))
+
+
 def test_what_is_behind_a_thing_that_nobody_found_does_not_shine_through(
     views: list[View], holes: Tensor
 ) -> None:

@@ -299,7 +299,7 @@ def _make_depths(
     config = result.config
     with stages.begin("depth", key, OUTPUTS["depth"]):
         missing = [i for i, name in enumerate(scene.names) if not has_view_depth(folder, name)]
-        watch.say(f"depth of {len(missing)} of {len(scene)} views")
+        watch.say(f"finding the depth of {len(missing)} of {len(scene)} views")
         with watch.progress(len(missing)) as advance:
             depths = estimate_depths(
                 scene,
@@ -338,9 +338,9 @@ def _make_mesh(
         hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
         if hull is None:
             watch.say(
-                "the masks enclose no object: in three photos, and in half of those that have a "
-                "mask, it must not reach the photo's edge; where no photo has a depth the mesh "
-                "stays open"
+                "the masks enclose no object, so the mesh stays open where no photo has a depth: "
+                "they are of fewer than three photos, or reach the edge in most, or poses and "
+                "masks do not agree about a place"
             )
         elif not result.given:
             fusing = replace(fusing, truncation=HULL_TRUNCATION, hull_weight=HULL_WEIGHT)
@@ -348,6 +348,11 @@ def _make_mesh(
         sampled = [usable[i] for i in spread(len(usable), SAMPLED)]
         voxel = voxel_size(result.views(sampled), fusing, hull, pixels=pixels)
         fusing = replace(fusing, voxel=voxel)
+        if fuser is not None:
+            watch.say(
+                "the network fuses in voxels of four pixels or more, as it has learned; where "
+                "depth is exact --fusion tsdf, with finer ones, keeps more detail"
+            )
     watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
     views = result.views(usable)
     if fuser is None:

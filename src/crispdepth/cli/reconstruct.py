@@ -21,7 +21,8 @@ class ReconstructOptions(SceneOptions):
 
     `crispdepth reconstruct SCENE -o OUT` writes depth, mesh.ply, mesh.glb, splats.ply, report.html
     and summary.json into OUT, mesh and Gaussians in the frame and scale of the scene. Interrupted,
-    the same command goes on with the stage, and of depth with the view, where it stopped.
+    the same command goes on with the stage where it stopped; depths that were written are kept, but
+    as views correct each other, the first is written late.
     """
 
     # The folder of the results.
