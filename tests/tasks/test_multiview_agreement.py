@@ -131,9 +131,9 @@ def test_the_median_of_depths_that_agree_is_less_noisy(views: list[View]) -> Non
     assert after < 0.8 * before
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize(("count", "left"), [(1, 0.8), (2, 0.8), (3, 0.7), (4, 0.7)])
 def test_what_noisy_views_agree_about_is_neither_nearer_nor_farther_than_the_surface(
-    count: int,
+    count: int, left: float
 ) -> None:
     K = np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
     rng = np.random.default_rng(0)
@@ -156,7 +156,7 @@ def test_what_noisy_views_agree_about_is_neither_nearer_nor_farther_than_the_sur
     assert (seen / true - 1)[seen > 0].mean() > 0.0005
     middle = (slice(8, -8), slice(12, -12))  # not every view sees the rest
     assert found[middle].mean().abs() < 0.0003
-    assert found[middle].std() < 0.9 * own_error[middle].std()
+    assert found[middle].std() < left * own_error[middle].std()
 
 
 @pytest.mark.parametrize("forward", [(0.5, 1.0), (2.0, 2.2), (3.0, 3.1), (-4.0, -3.0)])
