@@ -152,6 +152,15 @@ class TrainOptions:
 
     lr: float = 1e-3
 
+    batch: int = 1
+    """Samples a step."""
+
+    workers: int = 0
+    """Processes that make samples; 0 makes them in the training process."""
+
+    cpu: bool = True
+    """Even if there is a GPU."""
+
     threads: int = 1
     """Of torch."""
 
@@ -222,14 +231,14 @@ def train_all(options: TrainOptions) -> None:
         def training(steps: int, variant: Variant = variant) -> VolumeTraining:
             fit = FitConfig(
                 steps=steps,
-                batch=1,
+                batch=options.batch,
                 lr=options.lr,
                 warmup=min(100, steps // 10),
                 ema=0.99,
                 every=max(1, steps // 4),
-                workers=0,
+                workers=options.workers,
                 seed=options.seed,
-                cpu=True,
+                cpu=options.cpu,
             )
             objective = VolumeObjective(trust=variant.trust)
             return VolumeTraining("volume-small", variant.network, options.samples, objective, fit)

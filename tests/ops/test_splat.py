@@ -1,6 +1,7 @@
 """The laws of compositing, and the slow twin in value and gradient."""
 
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -254,6 +255,30 @@ def test_the_same_twice_is_the_same() -> None:
 def test_a_processor_never_imports_the_backend_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gsplat", None)  # its import would raise
     assert render(gaussians(5), K, pose(), SIZE).alpha.any()
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or find_spec("gsplat") is None, reason="needs CUDA and gsplat"
+)
+def test_the_backend_of_cuda_equals_the_tiles_in_value_and_gradient() -> None:
+    straight = K.clone()
+    straight[0, 1] = 0  # gsplat has no skew
+    rendered = []
+    for device in ("cpu", "cuda"):
+        values = Splats(*(part.detach().to(device).requires_grad_() for part in gaussians(40)[:5]))
+        labels = (torch.arange(40) % 3).to(device)
+        camera = straight.to(device), pose().to(device), SIZE
+        out = render(values._replace(labels=labels), *camera, objects=3)
+        parts = out.colour, out.alpha, out.depth, out.objects
+        torch.autograd.backward(loss_of(parts))
+        rendered.append((parts, [value.grad for value in values[:5]]))
+    (ours, our_gradients), (theirs, their_gradients) = rendered
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(other.cpu(), mine, atol=1e-4, rtol=1e-4)
+    for wanted, got in zip(our_gradients, their_gradients, strict=True):
+        assert wanted is not None
+        assert got is not None
+        assert (got.cpu() - wanted).norm() < 1e-3 * wanted.norm()
 
 
 def test_no_gaussian_is_fully_opaque() -> None:

@@ -53,18 +53,15 @@ class VolumeLearner(VolumeNetwork):
             depth = stereo.depth
             weight = depth_weight(stereo.overlap, self.objective.mask_source, truth)
         trusted = weight if self.objective.trust else [None] * count
-        answers, fused = [], []
-        for index, told in enumerate(trusted):
-            grid = box_of(batch.tsdf[index].shape, float(batch.voxel[index]))
+        volumes = []
+        for index, (told, voxel) in enumerate(zip(trusted, batch.voxel.tolist(), strict=True)):
+            grid = box_of(batch.tsdf[index].shape, voxel)
             poses = batch.cam_from_world[index]
-            volume = self.fused(grid, features[index], K[index], poses, depth[index], told)
-            answers.append(self.fusion.predictions(volume))
-            fused.append(volume[-1])
+            volumes.append(self.fused(grid, features[index], K[index], poses, depth[index], told))
+        unified = torch.stack(volumes)
         embedded = self.config.fusion.embedding == "tsdf"
         return VolumeAnswer(
-            stereo,
-            tuple(torch.stack(each) for each in zip(*answers, strict=True)),
-            torch.stack(fused) if embedded else None,
+            stereo, self.fusion.predictions(unified), unified[:, -1] if embedded else None
         )
 
 
