@@ -12,7 +12,8 @@ def views(count: int) -> list[ViewFigure]:
     image = rng.integers(0, 255, (30, 40, 3), np.uint8)
     values = rng.uniform(1, 3, (30, 40)).astype(np.float32)
     values[:5] = np.nan
-    depth = ViewDepth(DepthMap(values, "depth", "m"), np.full((30, 40), 0.5, np.float32))
+    sure = rng.uniform(0, 1, (30, 40)).astype(np.float32)
+    depth = ViewDepth(DepthMap(values, "depth", "m"), sure)
     mask = MaskSet(np.eye(30, 40, dtype=np.float32)[None])
     return [
         ViewFigure(f"{i}{EVIL}", image, depth, {"mesh" + EVIL: image}, mask) for i in range(count)
@@ -33,6 +34,18 @@ def test_the_report_shows_what_there_is_and_escapes_names() -> None:
     assert html.count("data:image/jpeg") == 2 * 4 + 3
     assert "83% of the pixels" in html
     assert "0.500" in html
+    assert all(f"Mesh, side {number} of 3" in html for number in (1, 2, 3))
+
+
+def test_confidence_is_shown_where_it_says_something() -> None:
+    (view,) = views(1)
+    assert view.depth is not None
+    html = scene_report("t", {}, [], [], [view], {})
+    assert "Confidence" in html
+    alike = ViewDepth(view.depth.depth, np.ones((30, 40), np.float32))
+    html = scene_report("t", {}, [], [], [ViewFigure("a", view.image, alike)], {})
+    assert "Depth, 83%" in html
+    assert "Confidence" not in html
 
 
 def test_a_report_without_results_is_a_page_all_the_same() -> None:

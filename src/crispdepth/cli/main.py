@@ -105,7 +105,8 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def _help(names: Iterable[str]) -> str:
-    rows = "\n".join(f"  {name:<14}{COMMANDS[name][1]}" for name in names)
+    width = 2 + max(map(len, names))
+    rows = "\n".join(f"  {name:<{width}}{COMMANDS[name][1]}" for name in names)
     return (
         "usage: crispdepth [--version] [--help] COMMAND ...\n\n"
         f"commands:\n{rows}\n\n`crispdepth COMMAND --help` explains one."

@@ -52,7 +52,13 @@ def scene_report(
     body += [table_html(table) for table in tables]
     for what, pictures in around.items():
         body.append(f"<h2>{escape(what)}, from all sides</h2>")
-        body.append(_grid(figure(each, "", f"{what} from the side") for each in pictures))
+        sides = [f"side {number} of {len(pictures)}" for number in range(1, len(pictures) + 1)]
+        body.append(
+            _grid(
+                figure(each, side.capitalize(), f"{what}, {side}")
+                for each, side in zip(pictures, sides, strict=True)
+            )
+        )
     shown = _shown(views)
     for view in views:
         body.append(f"<h2>{escape(view.name)}</h2>{_grid(_figures(view, shown))}")
@@ -88,9 +94,11 @@ def _figures(view: ViewFigure, shown: Range) -> list[str]:
         if (confirmed := view.depth.trusted.mean()) < depth.usable.mean():
             share += f", {confirmed:.0%} confirmed"
         figures.append(figure(picture, f"Depth, {share}: near is bright, grey unknown", "Depth"))
-        confidence = thinned(view.depth.confidence, MAX_SIDE)
-        picture = colour_depth(confidence, None, low=0, high=1)
-        figures.append(figure(picture, "Confidence: bright is sure", "Confidence"))
+        confidence = view.depth.confidence
+        sure = confidence[depth.usable]
+        if sure.size and np.ptp(sure) > 0:  # depth that was given is as sure everywhere
+            picture = colour_depth(thinned(confidence, MAX_SIDE), None, low=0, high=1)
+            figures.append(figure(picture, "Confidence: bright is sure", "Confidence"))
     for what, picture in (view.renders or {}).items():
         figures.append(figure(shrunk(picture, MAX_SIDE), escape(what), what))
     return figures
