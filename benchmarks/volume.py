@@ -45,6 +45,7 @@ from crispdepth.ops.atlas_tsdf import field_mesh
 from crispdepth.ops.blocks import EDGE, unpack
 from crispdepth.ops.rasterise import rasterise
 from crispdepth.tasks.fuse import FuseConfig, integrate_view, start_volume
+from crispdepth.tasks.volume_fuse import corrected
 from crispdepth.training.checkpoint import load_weights
 from crispdepth.training.config import FitConfig, VolumeObjective
 from crispdepth.training.fit import BEST, CONFIG
@@ -334,7 +335,8 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
 def learned(network: VolumeNetwork, *, trust: bool = True) -> Method:
     """Fusion by a network.
 
-    The classical field says where there may be a surface; its distances are not used.
+    The classical field says where there may be a surface, and more of the distances that the
+    network corrects, as in the product.
     """
     network.eval()
 
@@ -353,8 +355,12 @@ def learned(network: VolumeNetwork, *, trust: bool = True) -> Method:
                 torch.from_numpy(shot.rough.depth.values),
                 torch.from_numpy(shot.rough.confidence) if trust else None,
             )
-        (distance,) = arrays([fusion.regress(fusion.unify(accumulator))])
-        return Fused(distance, classical(shots, grid).known)
+        unified, planes = fusion.unify(accumulator), classical(shots, grid)
+        (distance, fused) = arrays([fusion.regress(unified), unified[-1]])
+        if fusion.config.residual:
+            moved = corrected(*map(torch.from_numpy, (distance, fused, planes.tsdf))).numpy()
+            distance = np.where(planes.known, moved, distance)
+        return Fused(distance, planes.known)
 
     return fuse
 

@@ -21,7 +21,9 @@ from crispdepth.ops.tiles import Tile, block_values
 from crispdepth.ops.tsdf import TsdfVolume
 from crispdepth.tasks.fuse import FuseConfig, surface
 from crispdepth.tasks.volume_fuse import (
+    PLANES,
     Kept,
+    corrected,
     gather,
     plan,
     regress,
@@ -121,12 +123,34 @@ def test_tiled_is_dense(fusion: FusionConfig) -> None:
     if fusion.embedding == "tsdf":
         known = block_values(whole.observed(), Tile(volume.store.keys, grid))
         assert 0.2 < known.float().mean() < 1
-        before = volume.store.read(volume.store.keys)["tsdf"]
-        expected = torch.where(known, expected, before)  # where the network has no evidence
+        field = volume.store.read(volume.store.keys)
+        start = block_values(whole.depth_channel(), Tile(volume.store.keys, grid))
+        moved = corrected(expected, start, field["tsdf"])
+        assert (moved - expected).abs().amax() <= PLANES + 1e-6
+        expected = torch.where(field["weight"] > 0, moved, expected)
+        expected = torch.where(known, expected, field["tsdf"])  # it has no evidence there
     regress(volume, gathered, tiles, made, kept)
     found = volume.store.read(volume.store.keys)["tsdf"]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.std() > 0.02
+
+
+def test_a_fresh_network_leaves_the_field_but_for_what_tilted_planes_say() -> None:
+    """It adds nothing to fused distances: the field's own stay, where the two are alike."""
+    made, views, kept = network(fresh=True), ball(6), dict[str, Any]()
+    config = volume_config(CONFIG, made)
+    volume, gathered = gather(views, made, config, kept)
+    (tile,) = plan(volume, made, config)
+    before = volume.store.read(tile.keys)
+    regress(volume, gathered, [tile], made, kept)
+    after = volume.store.read(tile.keys)["tsdf"]
+    (answer,) = (parts for name, parts in kept.items() if name.startswith("tile-"))
+    fused, known = (torch.from_numpy(answer[part]) for part in ("fused", "known"))
+    seen = known & (before["weight"] > 0)
+    apart = (before["tsdf"] - fused).abs()[seen]
+    expected = (apart - PLANES).clamp_min(0)
+    torch.testing.assert_close((after - before["tsdf"]).abs()[seen], expected, rtol=0, atol=1e-6)
+    assert 0.02 < (apart > PLANES).float().mean() < 0.5
 
 
 def test_a_fresh_network_makes_a_closed_ball_across_the_borders_of_tiles() -> None:

@@ -48,6 +48,10 @@ MASK_EDGE = 2
 FINEST = 4.0
 """Pixels to a voxel, at least, where its size is chosen: of the features one."""
 
+PLANES = 0.2
+"""How far a network that corrects fused distances is moved at most by what the planes of pixels
+say beyond them, in truncations: noise of single pixels tilts their planes."""
+
 _TILE_SHARE = 0.75  # of the memory for a photo, then for a tile; the rest is for the field
 _EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
 
@@ -172,8 +176,9 @@ def regress(
     """The second pass, over the tiles: the network's distances take the place of the depths'.
 
     Theirs stay at the borders of what is seen, where it has no evidence,
-    and what no depth says anything about stays unknown. Tiles that are in ``kept`` are not
-    computed again.
+    and what no depth says anything about stays unknown. A network that corrects distances along
+    the optical axes has its corrections on those of the field (`corrected`). Tiles that are in
+    ``kept`` are not computed again.
 
     Args:
         volume: of `gather`; it is changed.
@@ -187,18 +192,35 @@ def regress(
         name = "tile-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
         if name not in kept:
             kept[name] = _answer(tile, gathered, network.fusion, kept, volume.device)
-        answer = kept[name]
-        distance, known = (torch.from_numpy(answer[part]) for part in ("distance", "known"))
-        group = volume.store.group
-        for keys, new, seen in zip(
-            torch.split(tile.keys, group),
-            torch.split(distance.to(volume.device), group),
-            torch.split(known.to(volume.device), group),
-            strict=True,
-        ):
+        answer, group = kept[name], volume.store.group
+        parts = [
+            torch.split(torch.from_numpy(answer[part]).to(volume.device), group)
+            for part in ("distance", "fused", "known")
+        ]
+        for keys, distance, fused, known in zip(torch.split(tile.keys, group), *parts, strict=True):
             slots, data = volume.store.slots(keys), volume.store.data
-            data["tsdf"][slots] = torch.where(seen, new, data["tsdf"][slots])
+            before = data["tsdf"][slots]
+            if network.fusion.config.residual:
+                moved = corrected(distance, fused, before)
+                distance = torch.where(data["weight"][slots] > 0, moved, distance)
+            data["tsdf"][slots] = torch.where(known, distance, before)
         on_tile()
+
+
+def corrected(distance: Tensor, fused: Tensor, planes: Tensor) -> Tensor:
+    """A network's corrections on the distances to the planes of pixels.
+
+    It starts from fused distances along the optical axes, which its training needs: they have
+    gradients, and the truth is of that kind. Those of `crispdepth.ops.tsdf` are Euclidean and
+    agree better where views look from different sides; what they say otherwise moves the
+    network's answer, too, by `PLANES` at most.
+
+    Args:
+        distance: the network's, in [-1, 1] truncations.
+        fused: that it started from.
+        planes: of the field of the same depths; all of one shape.
+    """
+    return (distance + (planes - fused).clamp(-PLANES, PLANES)).clamp(-1, 1)
 
 
 def voxel_bytes(fusion: FusionNetwork) -> float:
@@ -219,7 +241,10 @@ def _answer(
     kept: Kept,
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
-    """Distance at the voxels of a tile's blocks, and where it has evidence, (n, VOXELS) each."""
+    """What the network says at the voxels of a tile's blocks, (n, VOXELS) each.
+
+    Its distance, the fused one that it was shown, if any, and where it has evidence.
+    """
     accumulator = fusion.accumulator(tile.grid, device)
     seeing = [each for each in gathered if may_see(each.camera, tile.grid, each.far, margin=1.0)]
     # Views of one rotation after the other: their sums become one before the next are begun.
@@ -238,11 +263,9 @@ def _answer(
     known = torch.ones(tile.grid.shape, dtype=torch.bool, device=device)
     if fusion.config.embedding == "tsdf":
         known = accumulator.observed()
-    distance = fusion.regress(fusion.unify(accumulator))
-    return {
-        "distance": block_values(distance, tile).cpu().numpy(),
-        "known": block_values(known, tile).cpu().numpy(),
-    }
+    unified = fusion.unify(accumulator)
+    parts = {"distance": fusion.regress(unified), "fused": unified[-1], "known": known}
+    return {name: block_values(part, tile).cpu().numpy() for name, part in parts.items()}
 
 
 def _maps(
