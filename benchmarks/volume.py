@@ -266,7 +266,7 @@ def measure_all(options: MeasureOptions) -> None:
     torch.set_num_threads(options.threads)
     methods: dict[tuple[str, int], Method] = {
         ("classical", 0): classical,
-        (UNTRAINED, 0): learned(build_volume("volume-small")),
+        (UNTRAINED, 0): learned(build_volume("volume-small"), planes=False),
         (SHIPPED, 0): learned(load_volume(options.weights)),
     }
     for name, variant in variants().items():
@@ -332,11 +332,11 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
     return Fused(np.where(known, tsdf, beyond), known)
 
 
-def learned(network: VolumeNetwork, *, trust: bool = True) -> Method:
+def learned(network: VolumeNetwork, *, trust: bool = True, planes: bool = True) -> Method:
     """Fusion by a network.
 
-    The classical field says where there may be a surface, and more of the distances that the
-    network corrects, as in the product.
+    The classical field says where there may be a surface. A network that corrects distances has
+    its corrections on those of that field, as in the product, unless ``planes`` says not to.
     """
     network.eval()
 
@@ -355,12 +355,13 @@ def learned(network: VolumeNetwork, *, trust: bool = True) -> Method:
                 torch.from_numpy(shot.rough.depth.values),
                 torch.from_numpy(shot.rough.confidence) if trust else None,
             )
-        unified, planes = fusion.unify(accumulator), classical(shots, grid)
-        (distance, fused) = arrays([fusion.regress(unified), unified[-1]])
-        if fusion.config.residual:
-            moved = corrected(*map(torch.from_numpy, (distance, fused, planes.tsdf))).numpy()
-            distance = np.where(planes.known, moved, distance)
-        return Fused(distance, planes.known)
+        unified, field = fusion.unify(accumulator), classical(shots, grid)
+        distance = fusion.regress(unified)
+        if planes and fusion.config.residual:
+            moved = corrected(distance, unified[-1], torch.from_numpy(field.tsdf))
+            seen = accumulator.observed() & torch.from_numpy(field.known)
+            distance = torch.where(seen, moved, distance)
+        return Fused(distance.numpy(), field.known)
 
     return fuse
 

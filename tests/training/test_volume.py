@@ -52,6 +52,21 @@ def learner(stage: VolumeStage = "fusion", **changes: Any) -> VolumeLearner:
     return VolumeLearner(NETWORK, objective)
 
 
+def test_a_batch_is_its_samples(batch: VolumeBatch) -> None:
+    model = learner().eval()
+    with torch.no_grad():
+        for parameter in model.fusion.heads[-1][-1].parameters():  # type: ignore[index]
+            torch.nn.init.normal_(parameter, std=0.3)
+        together = model(batch)
+        singles = [model(VolumeBatch(*(part[i : i + 1] for part in batch))) for i in range(2)]
+    assert not torch.equal(together.tsdf[-1], together.fused)
+    for name in ("tsdf", "fused"):
+        whole, parts = getattr(together, name), [getattr(each, name) for each in singles]
+        if name == "tsdf":
+            whole, parts = whole[-1], [each[-1] for each in parts]
+        torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-5, atol=1e-5)
+
+
 def test_a_fresh_residual_network_answers_with_the_fused_distance(batch: VolumeBatch) -> None:
     model = learner().eval()
     with torch.no_grad():

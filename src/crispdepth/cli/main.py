@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import get_type_hints
@@ -104,7 +104,7 @@ def _run(name: str, arguments: list[str]) -> int:
     return int(run(options))
 
 
-def _help(names: Iterable[str]) -> str:
+def _help(names: Collection[str]) -> str:
     width = 2 + max(map(len, names))
     rows = "\n".join(f"  {name:<{width}}{COMMANDS[name][1]}" for name in names)
     return (

@@ -2,7 +2,7 @@
 
 Views are taken in one at a time. Their depths go into the block-sparse field of classical fusion,
 which says where surfaces may be, what is known there and which colours it has; their features are
-put aside. Then the network goes over the field tile by tile and replaces its distances: a tile has
+put aside. Then the network goes over the field tile by tile and corrects its distances: a tile has
 all that the network reads of, so the answer is that of one volume about everything, but memory is
 that of a tile, whatever the number of views and the size of the scene.
 """
@@ -49,8 +49,8 @@ FINEST = 4.0
 """Pixels to a voxel, at least, where its size is chosen: of the features one."""
 
 PLANES = 0.2
-"""How far a network that corrects fused distances is moved at most by what the planes of pixels
-say beyond them, in truncations: noise of single pixels tilts their planes."""
+"""What the planes of pixels say beyond fused distances counts in full up to this, in truncations,
+and not at all from twice of it: see `corrected`."""
 
 _TILE_SHARE = 0.75  # of the memory for a photo, then for a tile; the rest is for the field
 _EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
@@ -177,8 +177,8 @@ def regress(
 
     Theirs stay at the borders of what is seen, where it has no evidence,
     and what no depth says anything about stays unknown. A network that corrects distances along
-    the optical axes has its corrections on those of the field (`corrected`). Tiles that are in
-    ``kept`` are not computed again.
+    the optical axes has its corrections on those of the field (`corrected`), so this is done once.
+    Tiles that are in ``kept`` are not computed again.
 
     Args:
         volume: of `gather`; it is changed.
@@ -189,20 +189,21 @@ def regress(
         on_tile: called after each tile.
     """
     for tile in tiles:
-        name = "tile-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
+        name = "answer-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
         if name not in kept:
             kept[name] = _answer(tile, gathered, network.fusion, kept, volume.device)
         answer, group = kept[name], volume.store.group
-        parts = [
+        slices = [
             torch.split(torch.from_numpy(answer[part]).to(volume.device), group)
             for part in ("distance", "fused", "known")
         ]
-        for keys, distance, fused, known in zip(torch.split(tile.keys, group), *parts, strict=True):
+        for keys, distance, fused, known in zip(
+            torch.split(tile.keys, group), *slices, strict=True
+        ):
             slots, data = volume.store.slots(keys), volume.store.data
             before = data["tsdf"][slots]
             if network.fusion.config.residual:
-                moved = corrected(distance, fused, before)
-                distance = torch.where(data["weight"][slots] > 0, moved, distance)
+                distance = corrected(distance, fused, before)
             data["tsdf"][slots] = torch.where(known, distance, before)
         on_tile()
 
@@ -211,16 +212,20 @@ def corrected(distance: Tensor, fused: Tensor, planes: Tensor) -> Tensor:
     """A network's corrections on the distances to the planes of pixels.
 
     It starts from fused distances along the optical axes, which its training needs: they have
-    gradients, and the truth is of that kind. Those of `crispdepth.ops.tsdf` are Euclidean and
-    agree better where views look from different sides; what they say otherwise moves the
-    network's answer, too, by `PLANES` at most.
+    gradients, and the truth is of that kind. Those of `crispdepth.ops.tsdf` are Euclidean, to
+    the plane that each pixel is, and agree better where views look from different sides; what they
+    say otherwise moves the network's answer, too. Where they differ by more than planes can, by
+    twice `PLANES`, they differ in what is carved, or noise tilts the planes: the network is right.
 
     Args:
         distance: the network's, in [-1, 1] truncations.
         fused: that it started from.
         planes: of the field of the same depths; all of one shape.
     """
-    return (distance + (planes - fused).clamp(-PLANES, PLANES)).clamp(-1, 1)
+    more = planes - fused
+    size = more.abs()
+    counted = torch.minimum(size, 2 * PLANES - size).clamp_min(0)
+    return (distance + more.sign() * counted).clamp(-1, 1)
 
 
 def voxel_bytes(fusion: FusionNetwork) -> float:
@@ -243,7 +248,7 @@ def _answer(
 ) -> dict[str, NDArray[Any]]:
     """What the network says at the voxels of a tile's blocks, (n, VOXELS) each.
 
-    Its distance, the fused one that it was shown, if any, and where it has evidence.
+    Its distance, the fused one that it corrects (0 if it does not), and where it has evidence.
     """
     accumulator = fusion.accumulator(tile.grid, device)
     seeing = [each for each in gathered if may_see(each.camera, tile.grid, each.far, margin=1.0)]
@@ -264,7 +269,9 @@ def _answer(
     if fusion.config.embedding == "tsdf":
         known = accumulator.observed()
     unified = fusion.unify(accumulator)
-    parts = {"distance": fusion.regress(unified), "fused": unified[-1], "known": known}
+    distance = fusion.regress(unified)
+    fused = unified[-1] if fusion.config.residual else torch.zeros_like(distance)
+    parts = {"distance": distance, "fused": fused, "known": known}
     return {name: block_values(part, tile).cpu().numpy() for name, part in parts.items()}
 
 

@@ -28,7 +28,8 @@ class VolumeAnswer(NamedTuple):
 class VolumeLearner(VolumeNetwork):
     """A `VolumeNetwork`, with the same weights, that goes the way of a stage of its training.
 
-    In one call of the module, as training in several processes needs it.
+    In one call of the module, as training in several processes needs it. Volumes are made sample by
+    sample, each with statistics of its own for the norm of its features, and filtered as one batch.
     """
 
     def __init__(self, config: VolumeNetworkConfig, objective: VolumeObjective) -> None:
@@ -58,7 +59,8 @@ class VolumeLearner(VolumeNetwork):
             grid = box_of(batch.tsdf[index].shape, voxel)
             poses = batch.cam_from_world[index]
             volumes.append(self.fused(grid, features[index], K[index], poses, depth[index], told))
-        unified = torch.stack(volumes)
+        # In the layout of the volumes, in which convolutions of few channels are fastest.
+        unified = torch.stack([each.movedim(0, -1) for each in volumes]).movedim(-1, 1)
         embedded = self.config.fusion.embedding == "tsdf"
         return VolumeAnswer(
             stereo, self.fusion.predictions(unified), unified[:, -1] if embedded else None

@@ -52,13 +52,11 @@ def scene_report(
     body += [table_html(table) for table in tables]
     for what, pictures in around.items():
         body.append(f"<h2>{escape(what)}, from all sides</h2>")
-        sides = [f"side {number} of {len(pictures)}" for number in range(1, len(pictures) + 1)]
-        body.append(
-            _grid(
-                figure(each, side.capitalize(), f"{what}, {side}")
-                for each, side in zip(pictures, sides, strict=True)
-            )
-        )
+        sides = []
+        for number, picture in enumerate(pictures, 1):
+            side = f"side {number} of {len(pictures)}"
+            sides.append(figure(picture, side, f"{what}, {side}"))
+        body.append(_grid(sides))
     shown = _shown(views)
     for view in views:
         body.append(f"<h2>{escape(view.name)}</h2>{_grid(_figures(view, shown))}")
