@@ -205,7 +205,7 @@ def test_learned_fusion_goes_on_where_it_was_interrupted_and_tidies_up(
     with pytest.raises(KeyboardInterrupt):  # after the answer of a tile was kept
         reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=Noting(stop_after=10))
     assert {path: path.stat().st_mtime_ns for path in views} == views
-    assert list((tmp_path / PUT_ASIDE).glob("tile-*"))
+    assert list((tmp_path / PUT_ASIDE).glob("answer-*"))
     noting = Noting()
     found = reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
     assert any("tile" in line for line in noting.lines)

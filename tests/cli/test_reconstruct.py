@@ -98,6 +98,7 @@ def test_a_folder_of_scenes_is_measured(
     box: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (box.parent / "empty").mkdir()
+    (box.parent / "config.json").write_text("{}")  # as `crispdepth synth` leaves one
     out = tmp_path / "out"
     words = ["bench", "reconstruct", str(box.parent), "-o", str(out), "--what", "mesh", "-q"]
     assert main([*words, "--quality", "preview", "--method", "given"]) == ExitCode.PARTIAL

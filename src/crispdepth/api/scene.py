@@ -329,11 +329,7 @@ def _make_mesh(
     from crispdepth.tasks.reconstruct import spread
 
     scene, usable = result.scene, result.with_depth
-    hull, pixels = None, None
-    if fuser is not None:
-        from crispdepth.tasks.volume_fuse import FINEST
-
-        pixels = FINEST
+    hull = None
     if fusing.carve:
         hull = visual_hull(scene[i] for i in spread(len(scene), MOST_SILHOUETTES))
         if hull is None:
@@ -346,13 +342,7 @@ def _make_mesh(
             fusing = replace(fusing, truncation=HULL_TRUNCATION, hull_weight=HULL_WEIGHT)
     if fusing.voxel is None:
         sampled = [usable[i] for i in spread(len(usable), SAMPLED)]
-        voxel = voxel_size(result.views(sampled), fusing, hull, pixels=pixels)
-        fusing = replace(fusing, voxel=voxel)
-        if fuser is not None:
-            watch.say(
-                "the network fuses in voxels of four pixels or more, as it has learned; where "
-                "depth is exact --fusion tsdf, with finer ones, keeps more detail"
-            )
+        fusing = replace(fusing, voxel=voxel_size(result.views(sampled), fusing, hull))
     watch.say(f"mesh with voxels of {fusing.voxel:.3g} {unit_of(scene)}")
     views = result.views(usable)
     if fuser is None:

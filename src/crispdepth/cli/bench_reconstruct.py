@@ -88,16 +88,16 @@ def scene_folders(data: Path) -> list[Path]:
     Raises:
         OSError, ValueError: it is a scene that cannot be read, or there is none.
     """
-    from crispdepth.io.scenes import open_scene
+    from crispdepth.io.scenes import open_scene, scenes_in
 
     data = data.resolve()
     try:
         open_scene(data)
     except (OSError, ValueError):
-        # A folder with files of its own is a scene, or meant to be one.
-        holds_files = not data.is_dir() or any(path.is_file() for path in data.iterdir())
-        inside = [] if holds_files else sorted(path for path in data.iterdir() if path.is_dir())
-        if not inside:
+        held = sorted(data.iterdir()) if data.is_dir() else []
+        inside = [path for path in held if path.is_dir()]
+        # A folder with files of its own is meant to be a scene, unless there are scenes in it.
+        if not inside or (len(inside) < len(held) and not scenes_in(data)):
             raise
         return inside
     return [data]

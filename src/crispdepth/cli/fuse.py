@@ -72,18 +72,16 @@ def run(options: FuseOptions) -> int:
     scene, usable = opened.scene, measured(opened)
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
-    config, network, pixels = options.config, None, None
+    config, network = options.config, None
     if options.fusion == "volume":
         from crispdepth.api.networks import load_fusion_network
-        from crispdepth.tasks.volume_fuse import FINEST
 
-        pixels = FINEST
         network = load_fusion_network(
             options.fusion_weights, scene.cameras, config.max_memory
         ).network
     if config.voxel is None:
         chosen = [usable[i] for i in spread(len(usable), SAMPLED)]
-        voxel = voxel_size(given_views(scene, chosen), config, pixels=pixels)
+        voxel = voxel_size(given_views(scene, chosen), config)
         config = replace(config, voxel=voxel)
         terminal.say(f"voxels of {config.voxel:.3g} {scene.unit} (--voxel)")
     views, device = given_views(scene, usable), options.device

@@ -212,17 +212,13 @@ def _near_edge(mask: Float32Map, distance: int) -> BoolMap:
 
 
 def voxel_size(
-    views: Iterable[tuple[View, ViewDepth]],
-    config: FuseConfig,
-    hull: Hull | None = None,
-    *,
-    pixels: float | None = None,
+    views: Iterable[tuple[View, ViewDepth]], config: FuseConfig, hull: Hull | None = None
 ) -> float:
     """A voxel size for what these views see; a few, spread over the scene, are enough.
 
     The longest side of the box about their points (without the outermost half percent) over
-    ``config.resolution``, but at least as wide as ``pixels`` at the middle depth. None: two; with a
-    hull one and a half, because silhouettes are sharper than depth.
+    ``config.resolution``, but at least as wide as two pixels at the middle depth; with a hull one
+    and a half, because silhouettes are sharper than depth.
 
     Raises:
         ValueError: no pixel has a depth.
@@ -245,8 +241,7 @@ def voxel_size(
             "Check the depths, the masks and their role, and max_depth."
         )
     longest = float((np.max(high, axis=0) - np.min(low, axis=0)).max())
-    if pixels is None:
-        pixels = 2.0 if hull is None else 1.5
+    pixels = 2.0 if hull is None else 1.5
     return max(longest / config.resolution, pixels * float(np.median(widths)))
 
 

@@ -45,9 +45,6 @@ Kept = MutableMapping[str, Mapping[str, NDArray[Any]]]
 MASK_EDGE = 2
 """Pixels beside the edges of masks whose depths do not count, at least (spec B.8)."""
 
-FINEST = 4.0
-"""Pixels to a voxel, at least, where its size is chosen: of the features one."""
-
 PLANES = 0.2
 """What the planes of pixels say beyond fused distances counts in full up to this, in truncations,
 and not at all from twice of it: see `corrected`."""

@@ -4,7 +4,7 @@ Every foreign convention ends here: axes, units, distortion, names and polarity 
 """
 
 from crispdepth.io.scenes.export import write_colmap, write_transforms
-from crispdepth.io.scenes.formats import Format
+from crispdepth.io.scenes.formats import Format, scenes_in
 from crispdepth.io.scenes.read import NO_MASKS, OpenScene, open_scene, read_scene
 from crispdepth.io.scenes.source import NoPhotoError
 
@@ -15,6 +15,7 @@ __all__ = [
     "OpenScene",
     "open_scene",
     "read_scene",
+    "scenes_in",
     "write_colmap",
     "write_transforms",
 ]

@@ -130,9 +130,17 @@ def _of_file(path: Path, format: str) -> str:
     return "nerf-synthetic" if path.stem.startswith("transforms_") else "nerfstudio"
 
 
+def scenes_in(path: Path) -> list[Path]:
+    """The folders in a folder that are scenes by what they hold; none if it is one itself."""
+
+    def is_scene(folder: Path) -> bool:
+        return folder.is_dir() and any(kind.find(folder) for kind in KINDS.values())
+
+    return [] if is_scene(path) else [each for each in sorted(path.iterdir()) if is_scene(each)]
+
+
 def _hint(path: Path) -> str:
-    below = [child.name for child in sorted(path.iterdir()) if child.is_dir()]
-    scenes = [name for name in below if any(k.find(path / name) for k in KINDS.values())]
+    scenes = [each.name for each in scenes_in(path)]
     if scenes:
         return f" These folders in it are scenes: {some(scenes)}."
     places = [path, path / "images"]
