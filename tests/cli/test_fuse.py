@@ -10,6 +10,7 @@ from crispdepth.api.source_frame import up_of
 from crispdepth.cli.fuse import FuseOptions
 from crispdepth.cli.main import main
 from crispdepth.io.depths import write_depth
+from crispdepth.io.images import write_image
 from crispdepth.io.meshes import read_mesh
 from crispdepth.io.pointclouds import write_points
 from crispdepth.io.scenes.export import write_transforms
@@ -43,6 +44,30 @@ def test_a_scene_becomes_a_file(
     assert main(["fuse", str(scene), "--voxel", "0.1", "-o", str(out)]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert main(["fuse", str(scene), "--voxel", "0.1", "-o", str(out), "--overwrite"]) == 0
+
+
+def test_each_object_has_a_mesh_of_its_own(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for number in range(12):
+        upper = np.zeros((96, 96), np.uint8)
+        upper[:48] = 255
+        for name, mask in (("upper", upper), ("lower half", 255 - upper)):
+            write_image(masks / f"{number:02}.{name}.png", mask)
+    out, words = tmp_path / "ball.ply", ["fuse", str(scene), "--masks", str(masks)]
+    words += ["--voxel", "0.0625", "-o", str(out)]
+    assert main([*words, "--each-object"]) == 0
+    outs = [tmp_path / "ball.upper.ply", tmp_path / "ball.lower_half.ply"]
+    assert sorted(capsys.readouterr().out.split()) == sorted(map(str, outs))
+    assert all(len(read_mesh(each).faces) > 50 for each in outs)
+    assert not out.exists()
+    assert main([*words, "--only", "upper"]) == 0
+    assert np.array_equal(read_mesh(out).faces, read_mesh(outs[0]).faces)
+    assert main([*words, "--only", "middle", "--overwrite"]) == 1
+    assert "upper" in capsys.readouterr().err
+    assert main([*words, "--only", "upper", "--each-object", "--overwrite"]) == 2
 
 
 def test_a_wrong_name_is_a_usage_error_before_anything_is_read(

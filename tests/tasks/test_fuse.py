@@ -45,6 +45,61 @@ def sphere_before_wall(camera: Camera) -> tuple[Float32Map, np.ndarray]:
     return depth.astype(np.float32), sphere > 0
 
 
+LEFT = np.array([-0.8, 0, 0])
+
+
+def two_balls(camera: Camera) -> tuple[Float32Map, dict[str, Float32Map]]:
+    """Depth of two balls of radius .5, of which one may stand before the other, and their masks."""
+    far = [sphere_depth(moved(camera, centre), 0.5) for centre in (LEFT, -LEFT)]
+    left, right = (np.where(depth > 0, depth, np.inf) for depth in far)
+    nearest = np.minimum(left, right)
+    seen = np.isfinite(nearest)
+    masks = {"left": seen & (left <= right), "right": seen & (right < left)}
+    depth = np.where(seen, nearest, 0).astype(np.float32)
+    return depth, {name: mask.astype(np.float32) for name, mask in masks.items()}
+
+
+def moved(camera: Camera, origin: np.ndarray) -> Camera:
+    """The same camera in a world whose origin is there."""
+    pose = camera.cam_from_world.copy()
+    pose[:3, 3] += pose[:3, :3] @ origin
+    return Camera(camera.K, camera.size, pose)
+
+
+@pytest.mark.parametrize("carve", [False, True])
+def test_one_of_several_objects_is_fused_alone(carve: bool) -> None:
+    views = []
+    for camera in around(16, 5.0):
+        depth, masks = two_balls(camera)
+        views.append(seen(camera, depth, MaskSet(np.stack([*masks.values()]), tuple(masks))))
+    config = replace(CONFIG, carve=carve)
+    for name, centre in (("left", LEFT), ("right", -LEFT)):
+        mesh = fuse(views, replace(config, only=name))
+        away = np.linalg.norm(mesh.vertices - centre, axis=1)
+        assert np.abs(away - 0.5).max() < VOXEL
+        # Where the other one stands before it nothing is known, so nothing is carved.
+        directions = (mesh.vertices - centre) / away[:, None]
+        assert np.ptp(directions, axis=0).min() > 1.8
+
+
+def test_what_another_object_covers_is_neither_there_nor_empty() -> None:
+    camera = looking_at(np.array([5.0, 0, 0]), np.zeros(3), (96, 96), 120)  # along both
+    depth, masks = two_balls(camera)
+    both = MaskSet(np.stack([*masks.values()]), tuple(masks))
+    right = masks["right"] > 0.5
+    evidence = evidence_of(*seen(camera, depth, both), replace(CONFIG, only="left"))
+    assert right.any()
+    assert not evidence.weight[right].any()
+    assert not evidence.empty[right].any()
+    assert evidence.empty[(masks["left"] == 0) & ~right].all()
+    unknown = MaskSet(masks["right"][None], ("right",))  # nobody looked for the left one here
+    evidence = evidence_of(*seen(camera, depth, unknown), replace(CONFIG, only="left"))
+    assert not evidence.weight.any()
+    assert not evidence.empty.any()
+    evidence = evidence_of(*seen(camera, depth), replace(CONFIG, only="left"))
+    assert not evidence.weight.any()
+
+
 def test_views_become_a_mesh_and_are_counted() -> None:
     cameras = around(12, 4.0)
     counted: list[int] = []

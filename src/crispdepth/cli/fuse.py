@@ -1,9 +1,10 @@
 """``crispdepth fuse``: the depths of a scene's views as one mesh."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -15,6 +16,9 @@ from crispdepth.cli.torch_extra import require_device, require_torch
 from crispdepth.tasks.fuse_config import FuseConfig
 from crispdepth.tasks.multiview_config import LONGER_SIDE
 from crispdepth.tasks.reconstruct_config import Fusion
+
+if TYPE_CHECKING:
+    from crispdepth.types import View
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class FuseOptions(SceneOptions):
 
     # How depths become a surface.
     config: OmitArgPrefixes[FuseConfig] = field(default_factory=FuseConfig)
+
+    # A mesh for each object that has masks of its own, in a volume of its own: mesh.NAME.ply.
+    each_object: bool = False
 
     # Where to compute: cpu, cuda or another name of torch.
     device: str = "cpu"
@@ -58,6 +65,8 @@ def run(options: FuseOptions) -> int:
 
     if options.fusion_weights is not None and options.fusion != "volume":
         raise UsageError("--fusion-weights are those of --fusion volume.")
+    if options.each_object and options.config.only is not None:
+        raise UsageError("--only names one object, --each-object takes all; choose one of them.")
     check_output(options.out, SUFFIXES, overwrite=options.overwrite)
     require_torch("Fusion")
     require_device(options.device)
@@ -73,6 +82,19 @@ def run(options: FuseOptions) -> int:
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
     config, network = options.config, None
+    outs: dict[Path, str | None] = {options.out: config.only}
+    if options.each_object or config.only is not None:
+        names = _objects(scene[index] for index in usable)
+        if options.each_object:
+            outs = {_named(options.out, name): name for name in names}
+            if len(outs) < len(names):
+                raise ValueError(f"Some of these names make the same file name: {names}.")
+            for out in outs:
+                check_output(out, SUFFIXES, overwrite=options.overwrite)
+        if not names or (config.only is not None and config.only not in names):
+            wanted = "has a mask of an object" if config.only is None else f"shows {config.only!r}"
+            there = f"; there are {', '.join(names)}" if names else ""
+            raise ValueError(f"No view with depth {wanted}{there}.")
     if options.fusion == "volume":
         from crispdepth.api.networks import load_fusion_network
 
@@ -84,21 +106,49 @@ def run(options: FuseOptions) -> int:
         voxel = voxel_size(given_views(scene, chosen), config)
         config = replace(config, voxel=voxel)
         terminal.say(f"voxels of {config.voxel:.3g} {scene.unit} (--voxel)")
-    views, device = given_views(scene, usable), options.device
-    if network is None:
-        with terminal.progress(len(usable)) as on_view:
-            mesh = fuse(views, config, device=device, on_view=on_view)
-    else:
-        from crispdepth.api.learned_mesh import learned_mesh
+    device = options.device
 
-        with TemporaryDirectory(prefix="crispdepth-") as folder:
-            mesh = learned_mesh(
-                views, len(usable), network, config, folder, device=device, watch=terminal
-            )
-    write_mesh(options.out, mesh_in_source(mesh, scene), up=up_of(scene))
-    terminal.say(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles")
-    print(options.out)
-    return ExitCode.OK
+    def make(config: FuseConfig, out: Path) -> None:
+        views = given_views(scene, usable)
+        if network is None:
+            with terminal.progress(len(usable)) as on_view:
+                mesh = fuse(views, config, device=device, on_view=on_view)
+        else:
+            from crispdepth.api.learned_mesh import learned_mesh
+
+            with TemporaryDirectory(prefix="crispdepth-") as folder:
+                mesh = learned_mesh(
+                    views, len(usable), network, config, folder, device=device, watch=terminal
+                )
+        write_mesh(out, mesh_in_source(mesh, scene), up=up_of(scene))
+        terminal.say(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles")
+        print(out)
+
+    failed = {}
+    for out, name in outs.items():
+        try:
+            make(replace(config, only=name), out)
+        except ValueError as error:
+            if len(outs) == 1:
+                raise
+            failed[name] = error
+            terminal.say(f"{name}: {error}")
+    if len(failed) == len(outs):
+        raise ValueError(f"None of {len(outs)} objects has a surface.")
+    return ExitCode.PARTIAL if failed else ExitCode.OK
+
+
+def _objects(views: Iterable["View"]) -> list[str]:
+    """The names of the objects that views have masks of, in the order in which they come up."""
+    masks = (view.masks for view in views)
+    kept = (each for each in masks if each is not None and each.role == "object")
+    return list(dict.fromkeys(name for each in kept for name in each.names))
+
+
+def _named(out: Path, name: str) -> Path:
+    """The mesh of one object beside the others."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+    return out.with_name(f"{out.stem}.{plain}{out.suffix}")
 
 
 def _as_network_sees(options: FuseOptions) -> FuseOptions:

@@ -184,18 +184,25 @@ def evidence_of(view: View, depth: ViewDepth, config: FuseConfig) -> Evidence:
     weight = depth.confidence.copy()
     empty = np.zeros(weight.shape, bool)
     if view.masks is not None:
-        inside = np.zeros(weight.shape, np.float32)
+        inside, others = np.zeros((2, *weight.shape), np.float32)
         edge = np.zeros(weight.shape, bool)
-        for index in range(len(view.masks)):
+        for index, name in enumerate(view.masks.names):
             mask = view.masks[index]
-            np.maximum(inside, mask, out=inside)
-            edge |= _near_edge(mask, config.mask_edge)
+            if config.only in (None, name):
+                np.maximum(inside, mask, out=inside)
+                edge |= _near_edge(mask, config.mask_edge)
+            else:
+                np.maximum(others, mask, out=others)
         if view.masks.role == "object":
-            empty = (inside < 0.5) & ~edge
-            weight *= np.where(inside < 0.5, 0, inside)
+            # Without a mask of the one object, nothing is known about where it is not.
+            if config.only is None or config.only in view.masks.names:
+                empty = (inside < 0.5) & (others < 0.5) & ~edge
+            weight *= np.where((inside < 0.5) | (others > inside), 0, inside)
         else:
             weight *= np.where(inside > 0.5, 0, 1 - inside)
         weight[edge] = 0
+    elif config.only is not None:
+        weight[:] = 0
     if config.max_depth is not None:
         weight[depth.depth.values > config.max_depth] = 0
     values = np.where(weight > 0, depth.depth.values, np.float32(0))

@@ -29,6 +29,10 @@ class FuseConfig:
     # Pixels this near to the edge of a mask have no say: depth is least sure there.
     mask_edge: int = 0
 
+    # Of several objects with masks, the one to fuse, by the name of its masks. Pixels of the others
+    # say nothing about it: neither where it is nor that it is not there.
+    only: str | None = None
+
     # Empty the space that views see through: in front of what they measured and, with masks of
     # objects, all that they see beside the object.
     carve: bool = False
