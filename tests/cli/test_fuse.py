@@ -57,7 +57,8 @@ def test_each_object_has_a_mesh_of_its_own(
         for name, mask in (("upper", upper), ("lower half", 255 - upper)):
             write_image(masks / f"{number:02}.{name}.png", mask)
     out, words = tmp_path / "ball.ply", ["fuse", str(scene), "--masks", str(masks)]
-    words += ["--voxel", "0.0625", "-o", str(out)]
+    words += ["--resolution", "32", "-o", str(out)]
+    (masks / "03.upper.png").unlink()  # a view that shows one object alone keeps its name
     assert main([*words, "--each-object"]) == 0
     outs = [tmp_path / "ball.upper.ply", tmp_path / "ball.lower_half.ply"]
     assert sorted(capsys.readouterr().out.split()) == sorted(map(str, outs))
@@ -67,7 +68,29 @@ def test_each_object_has_a_mesh_of_its_own(
     assert np.array_equal(read_mesh(out).faces, read_mesh(outs[0]).faces)
     assert main([*words, "--only", "middle", "--overwrite"]) == 1
     assert "upper" in capsys.readouterr().err
-    assert main([*words, "--only", "upper", "--each-object", "--overwrite"]) == 2
+    assert main([*words, "--each-object"]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    for wrong in (["--only", "upper", "--each-object"], ["--each-object", "--mask-role", "ignore"]):
+        assert main([*words, *wrong, "--overwrite"]) == 2
+
+
+def test_an_object_without_a_surface_does_not_keep_the_others(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for number in range(1, 12):
+        whole = np.full((96, 96), 255, np.uint8)
+        write_image(masks / f"{number:02}.ball.png", whole)
+        if number == 7:  # beside the ball, in a view that the size of voxels is not measured by
+            whole[4:] = 0
+            write_image(masks / f"{number:02}.nothing.png", whole)
+    out = tmp_path / "a.ply"
+    words = ["fuse", str(scene), "--masks", str(masks), "-o", str(out), "--each-object", "-q"]
+    assert main(words) == 3
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path / 'a.ball.ply'}\n"
+    assert said.err.startswith("error: nothing: ")
 
 
 def test_a_wrong_name_is_a_usage_error_before_anything_is_read(

@@ -233,7 +233,7 @@ def _keys(
     how = "given" if result.given else _matching_facts(result, matcher)
     depth = key_of(source, how)
     fuse = {name: value for name, value in asdict(fusing).items() if name != "max_memory"}
-    learned = () if fuser is None else ("volume on planes", fuser.sha256)
+    learned = () if fuser is None else ("volume on planes, two pixels", fuser.sha256)
     return {
         "depth": depth,
         "mesh": key_of(depth, fuse, HULL_TRUNCATION, HULL_WEIGHT, *learned),

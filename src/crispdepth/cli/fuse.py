@@ -40,7 +40,8 @@ class FuseOptions(SceneOptions):
     # How depths become a surface.
     config: OmitArgPrefixes[FuseConfig] = field(default_factory=FuseConfig)
 
-    # A mesh for each object that has masks of its own, in a volume of its own: mesh.NAME.ply.
+    # A mesh for each object that has masks of its own, in a volume of its own: mesh.NAME.ply, with
+    # _ for what is no letter or digit.
     each_object: bool = False
 
     # Where to compute: cpu, cuda or another name of torch.
@@ -67,7 +68,10 @@ def run(options: FuseOptions) -> int:
         raise UsageError("--fusion-weights are those of --fusion volume.")
     if options.each_object and options.config.only is not None:
         raise UsageError("--only names one object, --each-object takes all; choose one of them.")
-    check_output(options.out, SUFFIXES, overwrite=options.overwrite)
+    apart = options.each_object or options.config.only is not None
+    if apart and options.mask_role == "ignore":
+        raise UsageError("--each-object and --only are of masks that say what an object is.")
+    check_output(options.out, SUFFIXES, overwrite=options.overwrite or options.each_object)
     require_torch("Fusion")
     require_device(options.device)
 
@@ -82,67 +86,76 @@ def run(options: FuseOptions) -> int:
     terminal = Terminal(options.quiet, json=False, bar=not options.no_progress)
     terminal.say(*scene.notes)
     config, network = options.config, None
-    outs: dict[Path, str | None] = {options.out: config.only}
-    if options.each_object or config.only is not None:
-        names = _objects(scene[index] for index in usable)
-        if options.each_object:
-            outs = {_named(options.out, name): name for name in names}
-            if len(outs) < len(names):
-                raise ValueError(f"Some of these names make the same file name: {names}.")
-            for out in outs:
-                check_output(out, SUFFIXES, overwrite=options.overwrite)
-        if not names or (config.only is not None and config.only not in names):
+    shown: dict[str | None, list[int]] = {None: usable}  # the views that each object is in
+    if apart:
+        objects = _objects((index, scene[index]) for index in usable)
+        shown = {name: objects[name] for name in objects if config.only in (None, name)}
+        if not shown:
             wanted = "has a mask of an object" if config.only is None else f"shows {config.only!r}"
-            there = f"; there are {', '.join(names)}" if names else ""
+            there = f"; there are {', '.join(objects)}" if objects else ""
             raise ValueError(f"No view with depth {wanted}{there}.")
+    outs: dict[str | None, Path] = dict.fromkeys(shown, options.out)
+    if options.each_object:
+        outs = {name: _named(options.out, str(name)) for name in shown}
+        if len({str(out).casefold() for out in outs.values()}) < len(outs):
+            raise ValueError(
+                f"Some of these names make the same file name: {', '.join(map(str, outs))}."
+            )
+        for out in outs.values():
+            check_output(out, SUFFIXES, overwrite=options.overwrite)
     if options.fusion == "volume":
         from crispdepth.api.networks import load_fusion_network
 
         network = load_fusion_network(
             options.fusion_weights, scene.cameras, config.max_memory
         ).network
-    if config.voxel is None:
-        chosen = [usable[i] for i in spread(len(usable), SAMPLED)]
-        voxel = voxel_size(given_views(scene, chosen), config)
-        config = replace(config, voxel=voxel)
-        terminal.say(f"voxels of {config.voxel:.3g} {scene.unit} (--voxel)")
     device = options.device
 
-    def make(config: FuseConfig, out: Path) -> None:
+    def make(name: str | None, out: Path) -> None:
+        usable, object_config = shown[name], replace(config, only=name)
+        if config.voxel is None:
+            chosen = [usable[i] for i in spread(len(usable), SAMPLED)]
+            voxel = voxel_size(given_views(scene, chosen), object_config)
+            object_config = replace(object_config, voxel=voxel)
+            of = "" if name is None else f"{name}: "
+            terminal.say(f"{of}voxels of {voxel:.3g} {scene.unit} (--voxel)")
         views = given_views(scene, usable)
         if network is None:
             with terminal.progress(len(usable)) as on_view:
-                mesh = fuse(views, config, device=device, on_view=on_view)
+                mesh = fuse(views, object_config, device=device, on_view=on_view)
         else:
             from crispdepth.api.learned_mesh import learned_mesh
 
             with TemporaryDirectory(prefix="crispdepth-") as folder:
                 mesh = learned_mesh(
-                    views, len(usable), network, config, folder, device=device, watch=terminal
-                )
+                    views, len(usable), network, object_config, folder, device=device,
+                    watch=terminal,
+                )  # fmt: skip
         write_mesh(out, mesh_in_source(mesh, scene), up=up_of(scene))
         terminal.say(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles")
         print(out)
 
-    failed = {}
-    for out, name in outs.items():
+    failed = 0
+    for name, out in outs.items():
         try:
-            make(replace(config, only=name), out)
+            make(name, out)
         except ValueError as error:
             if len(outs) == 1:
                 raise
-            failed[name] = error
-            terminal.say(f"{name}: {error}")
-    if len(failed) == len(outs):
-        raise ValueError(f"None of {len(outs)} objects has a surface.")
+            failed += 1
+            terminal.warn(f"error: {name}: {error}")
+    if failed == len(outs):
+        raise ValueError(f"None of {len(outs)} objects could be fused.")
     return ExitCode.PARTIAL if failed else ExitCode.OK
 
 
-def _objects(views: Iterable["View"]) -> list[str]:
-    """The names of the objects that views have masks of, in the order in which they come up."""
-    masks = (view.masks for view in views)
-    kept = (each for each in masks if each is not None and each.role == "object")
-    return list(dict.fromkeys(name for each in kept for name in each.names))
+def _objects(views: Iterable[tuple[int, "View"]]) -> dict[str, list[int]]:
+    """The views that have a mask of each object, in the order in which these come up."""
+    found: dict[str, list[int]] = {}
+    for index, view in views:
+        for name in () if view.masks is None else view.masks.names:
+            found.setdefault(name, []).append(index)
+    return found
 
 
 def _named(out: Path, name: str) -> Path:

@@ -114,6 +114,11 @@ class ReadView:
             found = read_masks(
                 files.masks, role=self.role, white=files.white, invert=self.invert
             ).masks
+            stem = files.masks[0].stem
+            label = stem.removeprefix(f"{files.photo.stem}.")
+            if len(files.masks) == len(found) == 1 and label != stem:
+                # Where a photo shows one of several objects, it has the name it has elsewhere.
+                found = MaskSet(found.values, (label,), found.role)
             try:
                 return resize_masks(found, size)
             except ValueError as error:
