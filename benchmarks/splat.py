@@ -54,13 +54,14 @@ def main(options: Options) -> None:
 def speed(options: Options) -> None:
     threads = torch.get_num_threads()
     print(f"480x480 on {options.device}, {threads} threads, fastest of {options.repeats}.")
-    print("| Gaussians | radius px | forward s | backward s | peak MB of the process |")
+    print("| Gaussians | radius px | forward ms | backward ms | peak MB of the process |")
     print("|---:|---:|---:|---:|---:|")
     for count in options.counts:
         for radius in (1.0, 3.0):
             forward, backward = _time(count, radius, options)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"| {count} | {radius:g} | {forward:.2f} | {backward:.2f} | {peak:.0f} |")
+            forward, backward = 1e3 * forward, 1e3 * backward
+            print(f"| {count} | {radius:g} | {forward:.1f} | {backward:.1f} | {peak:.0f} |")
 
 
 def _time(count: int, radius_px: float, options: Options) -> tuple[float, float]:

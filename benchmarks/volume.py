@@ -160,7 +160,7 @@ class TrainOptions:
     """Processes that make samples; 0 makes them in the training process."""
 
     cpu: bool = True
-    """Even if there is a GPU."""
+    """Train on the CPU even if there is a GPU."""
 
     threads: int = 1
     """Of torch."""

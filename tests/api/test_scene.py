@@ -294,9 +294,8 @@ def test_matched_depth_is_resumed_view_by_view(ball: Path, tmp_path: Path) -> No
     second = Noting()
     found = reconstruct(ball, tmp_path, what=("depth",), config=config, watch=second)
     assert "finding the depth of 10 of 10 views" in first.lines
-    assert (
-        "finding the depth of 7 of 10 views" in second.lines
-    )  # the third was written before it stopped
+    # The third was written before it stopped.
+    assert "finding the depth of 7 of 10 views" in second.lines
     depths = [found.depth(index) for index in range(10)]
     assert np.mean([each.depth.usable.mean() for each in depths]) > 0.01
 

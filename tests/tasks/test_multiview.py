@@ -117,7 +117,7 @@ def test_in_the_mask_of_an_object_what_is_not_confirmed_is_as_others_show_it(
         )
         for found in every
     ]
-    filled, errors = 0, []
+    filled, usable, errors = 0, [], []
     for number, (view, found) in enumerate(zip(views, every, strict=True)):
         assert view.camera is not None
         assert not found.depth.usable[~on_ball(view)].any()
@@ -126,9 +126,11 @@ def test_in_the_mask_of_an_object_what_is_not_confirmed_is_as_others_show_it(
         shown = [seen_from(view.camera, known[i]) for i in range(len(views)) if i != number]
         apart = np.abs(found.depth.values * torch.stack(shown).numpy() - 1).min(axis=0)
         assert apart[more].max() < 1e-5
-        errors.append(np.abs(found.depth.values / (view.depth or found.depth).values - 1))
-        errors[-1] = errors[-1][more]
+        error = np.abs(found.depth.values / (view.depth or found.depth).values - 1)
+        usable.append(error[found.depth.usable])
+        errors.append(error[more])
     assert filled > 100
+    assert np.median(np.concatenate(usable)) < 0.01
     assert np.median(np.concatenate(errors)) < 0.03
     others = [replace(view, masks=None) for view in views], masked(views, "ignore")
     for without in others:

@@ -188,7 +188,7 @@ def evidence_of(view: View, depth: ViewDepth, config: FuseConfig) -> Evidence:
         edge = np.zeros(weight.shape, bool)
         for index, name in enumerate(view.masks.names):
             mask = view.masks[index]
-            if config.only in (None, name):
+            if view.masks.role == "ignore" or config.only in (None, name):
                 np.maximum(inside, mask, out=inside)
                 edge |= _near_edge(mask, config.mask_edge)
             else:
