@@ -56,6 +56,9 @@ from volume_places import SIZE, VOXEL, Place, Shot, arrays, camera_of, places, s
 UNTRAINED = "fused distance, untrained"
 """A fresh network that corrects fused distances: what the shipped one started from."""
 
+HIDDEN = "two stages, photos hidden"
+"""The same trained networks, but all features are 0: what is left is what depths say."""
+
 SHIPPED = "as shipped"
 """The shipped weights, trained for much longer than the variants."""
 
@@ -74,6 +77,7 @@ TABLES = {
         "nearest",
         "trilinear",
         "rbf",
+        HIDDEN,
     ),
     "Overlap masks, that is confidence": ("without masks", "two stages"),
     "Embedding of depth": (
@@ -277,6 +281,8 @@ def measure_all(options: MeasureOptions) -> None:
                 network = VolumeNetwork(variant.network)
                 load_weights(run / BEST, network)
                 methods[name, seed] = learned(network, trust=variant.trust)
+                if name == "two stages":
+                    methods[HIDDEN, seed] = learned(network, hidden=True)
     rows: list[dict[str, Any]] = []
     for place in places(
         options.data,
@@ -332,8 +338,10 @@ def classical(shots: Sequence[Shot], grid: VoxelGrid) -> Fused:
     return Fused(np.where(known, tsdf, beyond), known)
 
 
-def learned(network: VolumeNetwork, *, trust: bool = True, planes: bool = True) -> Method:
-    """Fusion by a network.
+def learned(
+    network: VolumeNetwork, *, trust: bool = True, planes: bool = True, hidden: bool = False
+) -> Method:
+    """Fusion by a network, from which photos may be ``hidden``.
 
     The classical field says where there may be a surface. A network that corrects distances has
     its corrections on those of that field, as in the product, unless ``planes`` says not to.
@@ -348,8 +356,9 @@ def learned(network: VolumeNetwork, *, trust: bool = True, planes: bool = True) 
         for shot in shots:
             photo = torch.from_numpy(np.array(shot.view.image)).permute(2, 0, 1)[None] / 255
             camera = camera_of(shot).resized(small)
+            features = network.stereo.features(photo)[0]
             accumulator.add(
-                network.stereo.features(photo)[0],
+                torch.zeros_like(features) if hidden else features,
                 torch.tensor(camera.K),
                 torch.tensor(camera.cam_from_world),
                 torch.from_numpy(shot.rough.depth.values),

@@ -5,7 +5,8 @@
 Scenes are halls and corridors whose depth is known in closed form. What is asked of the network
 does not depend on its weights, so these are fresh; ``--preset volume`` has the paper's numbers.
 ``dense`` is one grid about the whole scene, ``tiled`` the product with so many gigabytes allowed.
-Each measurement runs in a process of its own. Writes volume_scaling.md and volume_scaling.json.
+Each measurement runs in a process of its own. Writes volume_scaling.md and volume_scaling.json, or
+with ``--device cuda`` volume_scaling_cuda.md and .json.
 """
 
 import json
@@ -44,6 +45,9 @@ class Options:
     preset: str = "volume-small"
     """Of the network."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the network computes."""
+
     out: Path = Path(__file__).parent / "results"
     """Where volume_scaling.md and volume_scaling.json go."""
 
@@ -63,6 +67,7 @@ class Case:
     voxel: float = 0.04
     far: float = 1e3  # depth beyond this is not measured; m
     walk: bool = False  # along the hall and not about its middle
+    device: str = "cpu"
 
 
 def cases(options: Options) -> Iterator[Case]:
@@ -77,7 +82,7 @@ def cases(options: Options) -> Iterator[Case]:
                 for memory in (0.0, 2.0, 1.0, 0.5):
                     yield Case(part, options.preset, 20, hall, memory)  # type: ignore[arg-type]
         if part == "corridor":
-            for views in (20, 200):
+            for views in (20, 200, 2000):
                 hall = (2.0, 2.4, 1.0 * views)
                 yield Case(part, options.preset, views, hall, 0.5, far=3.0, walk=True)
         if part == "paper":
@@ -87,11 +92,12 @@ def cases(options: Options) -> Iterator[Case]:
 def main(options: Options) -> None:
     rows = []
     for case in cases(options):
-        rows.append(run(case, options.threads))
+        rows.append(run(replace(case, device=options.device), options.threads))
         print(json.dumps(rows[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "volume_scaling.json", json.dumps(rows, indent=1) + "\n")
-    write_text(options.out / "volume_scaling.md", table(rows))
+    name = "volume_scaling" + ("" if options.device == "cpu" else f"_{options.device}")
+    write_text(options.out / f"{name}.json", json.dumps(rows, indent=1) + "\n")
+    write_text(options.out / f"{name}.md", table(rows))
     print(table(rows))
 
 
@@ -145,12 +151,15 @@ def work(case: Case) -> None:
     from crispdepth.tasks.volume_fuse import gather, plan, regress, volume_config
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    network = build_volume(case.preset).eval()
+    network = build_volume(case.preset).eval().to(case.device)
+    if case.device == "cuda":  # its kernels are loaded by the first call
+        torch.nn.Conv3d(2, 2, 3).cuda()(torch.zeros(1, 2, 8, 8, 8, device="cuda"))
+        torch.cuda.synchronize()
     config = volume_config(FuseConfig(voxel=case.voxel, max_memory=case.memory or 1e3), network)
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         kept = KeptArrays(folder)
-        volume, gathered = gather(seen(case), network, config, kept)
+        volume, gathered = gather(seen(case), network, config, kept, device=case.device)
         put_aside = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
         between = time.perf_counter()
         tiles = plan(volume, network, config)
@@ -176,6 +185,8 @@ def work(case: Case) -> None:
         "peak MB": peak,
         "above imports MB": peak - before,
     }
+    if case.device == "cuda":
+        report["peak GPU MB"] = torch.cuda.max_memory_allocated() / 1e6
     print(json.dumps({name: round(value, 3) for name, value in report.items()}))
 
 

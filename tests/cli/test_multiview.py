@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from crispdepth.cli.errors import ExitCode
 from crispdepth.cli.main import main
 from crispdepth.io.view_depths import depth_path, read_view_depth
 from crispdepth.models.weights import read_config
@@ -130,6 +131,15 @@ def test_depths_that_would_not_be_read_are_refused(
     assert main(words) == 2
     assert "from the photos alone" in capsys.readouterr().err
     assert not (tmp_path / "depths").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.txt").write_text("text")
+    assert main(["multiview", "scene", "-o", str(tmp_path / "out.txt")]) == ExitCode.USAGE
+    assert "is a file; name a folder" in capsys.readouterr().err
+    assert (tmp_path / "out.txt").read_text() == "text"
 
 
 def test_help_and_files_of_depths_need_no_torch() -> None:

@@ -121,3 +121,14 @@ def test_a_depth_map_given_as_a_mask_is_asked_about() -> None:
         for mask in (ramp, thing().astype(np.float32))
     ]
     assert [any(asked in note for note in each) for each in notes] == [True, False]
+
+
+def test_a_mask_given_as_a_depth_map_is_asked_about() -> None:
+    asked = "hardly any values but two: is it a mask?"
+    outlier = ROUGH.copy()
+    outlier[0, 0] = 1e6
+    notes = [
+        refine_depth(PHOTO, DepthMap(rough, "inverse_depth"), MaskSet(thing()[None])).notes
+        for rough in (thing().astype(np.float32), ROUGH, outlier)
+    ]
+    assert [any(asked in note for note in each) for each in notes] == [True, False, False]

@@ -51,8 +51,8 @@ def run(options: MultiviewOptions) -> int:
     """Run ``crispdepth multiview`` and return its exit code.
 
     Raises:
-        UsageError: weights without the method that they are for, or depths, which this command
-            does not read.
+        UsageError: weights without the method that they are for, depths, which this command
+            does not read, or a file in the place of the folder.
         ImportError: torch is not installed; the message names the extra.
         OSError, ValueError: the scene cannot be read or matched, or the folder holds other depths.
     """
@@ -64,6 +64,8 @@ def run(options: MultiviewOptions) -> int:
             "--depths: this command finds depth from the photos alone. What reads depths is "
             "`crispdepth fuse`, `splat` and `reconstruct --method given`."
         )
+    if options.out.is_file():
+        raise UsageError(f"-o {options.out} is a file; name a folder.")
     try:
         import torch
 

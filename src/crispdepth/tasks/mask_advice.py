@@ -17,6 +17,11 @@ NOT_FOLLOWED = "not follow the edges of the photo"
 GREY = 0.5
 """Share of the photo that a mask may leave between 0.1 and 0.9 without a question."""
 
+BLACK_AND_WHITE = 0.98
+"""Share of a depth map that has one of two values if it is a mask, up to `EDGE` of its range."""
+
+EDGE = 0.02
+
 
 class Evidence(NamedTuple):
     """What the outlines of masks are held against, at one size whatever the completer."""
@@ -84,3 +89,14 @@ def _where_it_fits(misfit: Misfit, scale: float) -> str:
 def is_grey(mask: Float32Map) -> bool:
     """Whether a mask (h, w) in [0, 1] leaves most of the photo undecided, as depth would."""
     return bool(np.mean((mask > 0.1) & (mask < 0.9)) > GREY)
+
+
+def is_black_and_white(depth: Float32Map, usable: NDArray[np.bool_]) -> bool:
+    """Whether a depth map (h, w) of more than one value has hardly any but two, as masks do."""
+    values = depth[usable]
+    values = values[:: max(1, len(values) // 100_000)]  # sorting many takes longer than it is worth
+    low, high = np.quantile(values, (0.005, 0.995))  # without outliers
+    if low == high:
+        return False
+    place = (values - low) / (high - low)
+    return bool(np.mean((place > EDGE) & (place < 1 - EDGE)) < 1 - BLACK_AND_WHITE)

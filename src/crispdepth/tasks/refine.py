@@ -17,7 +17,7 @@ from crispdepth.models.classical import ClassicalCompleter
 from crispdepth.ops.fill import pull_push
 from crispdepth.ops.images import eight_bit
 from crispdepth.ops.resample import joint_upsample, shrink, size_within, upsample
-from crispdepth.tasks.mask_advice import advice, evidence, is_grey
+from crispdepth.tasks.mask_advice import advice, evidence, is_black_and_white, is_grey
 from crispdepth.types import (
     BoolMap,
     DepthMap,
@@ -109,6 +109,8 @@ def refine_depth(
     confidence = np.ones(depth.size, np.float32)
     layers: list[LayerPair] = []
     notes: list[str] = []
+    if is_black_and_white(depth.values, depth.usable):
+        notes.append("The depth has hardly any values but two: is it a mask?")
     used = 0
     for index, name in enumerate(masks.names):
         alpha = _cleaned(masks[index], config.hard_masks)
