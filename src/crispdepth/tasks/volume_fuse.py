@@ -7,7 +7,9 @@ all that the network reads of, so the answer is that of one volume about everyth
 that of a tile, whatever the number of views and the size of the scene.
 """
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -114,6 +116,7 @@ def gather(
         on_view()
     if not gathered:
         raise ValueError("There is no view to fuse.")
+    _return_freed()
     return volume, gathered
 
 
@@ -285,6 +288,17 @@ def _maps(
         depth = np.where(past, np.float32(_EVERYTHING * config.voxel), depth)
         weight[past] = 1
     return {"depth": depth, "weight": weight}, camera
+
+
+def _return_freed() -> None:
+    """Let go of memory that is free but that the C library keeps, where it is glibc.
+
+    Thousands of views leave holes of a hundred megabytes, and a tile fits into none of them.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @torch.inference_mode()
