@@ -57,7 +57,8 @@ UNTRAINED = "fused distance, untrained"
 """A fresh network that corrects fused distances: what the shipped one started from."""
 
 HIDDEN = "two stages, photos hidden"
-"""The same trained networks, but all features are 0: what is left is what depths say."""
+"""The same trained networks, but each photo's features are their mean over it: which voxels it
+has in its frame is still told, what it shows there is not."""
 
 SHIPPED = "as shipped"
 """The shipped weights, trained for much longer than the variants."""
@@ -77,8 +78,8 @@ TABLES = {
         "nearest",
         "trilinear",
         "rbf",
-        HIDDEN,
     ),
+    "What photos show": (HIDDEN, "two stages"),
     "Overlap masks, that is confidence": ("without masks", "two stages"),
     "Embedding of depth": (
         "one stage, no depth",
@@ -357,8 +358,10 @@ def learned(
             photo = torch.from_numpy(np.array(shot.view.image)).permute(2, 0, 1)[None] / 255
             camera = camera_of(shot).resized(small)
             features = network.stereo.features(photo)[0]
+            if hidden:
+                features = features.mean((1, 2), keepdim=True).expand_as(features).contiguous()
             accumulator.add(
-                torch.zeros_like(features) if hidden else features,
+                features,
                 torch.tensor(camera.K),
                 torch.tensor(camera.cam_from_world),
                 torch.from_numpy(shot.rough.depth.values),

@@ -125,10 +125,16 @@ def test_a_depth_map_given_as_a_mask_is_asked_about() -> None:
 
 def test_a_mask_given_as_a_depth_map_is_asked_about() -> None:
     asked = "hardly any values but two: is it a mask?"
-    outlier = ROUGH.copy()
+    outlier, outdoors = ROUGH.copy(), np.linspace(2, 20, ROUGH.size).reshape(ROUGH.shape)
     outlier[0, 0] = 1e6
+    outdoors[:5] = 65504.0  # the sky, as half floats end
     notes = [
-        refine_depth(PHOTO, DepthMap(rough, "inverse_depth"), MaskSet(thing()[None])).notes
-        for rough in (thing().astype(np.float32), ROUGH, outlier)
+        refine_depth(PHOTO, rough, MaskSet(thing()[None])).notes
+        for rough in (
+            DepthMap(thing().astype(np.float32), "inverse_depth"),
+            DepthMap(ROUGH, "inverse_depth"),
+            DepthMap(outlier, "inverse_depth"),
+            DepthMap(outdoors.astype(np.float32), "depth", "m"),
+        )
     ]
-    assert [any(asked in note for note in each) for each in notes] == [True, False, False]
+    assert [any(asked in note for note in each) for each in notes] == [True, False, False, False]

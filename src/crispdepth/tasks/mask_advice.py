@@ -91,9 +91,12 @@ def is_grey(mask: Float32Map) -> bool:
     return bool(np.mean((mask > 0.1) & (mask < 0.9)) > GREY)
 
 
-def is_black_and_white(depth: Float32Map, usable: NDArray[np.bool_]) -> bool:
-    """Whether a depth map (h, w) of more than one value has hardly any but two, as masks do."""
-    values = depth[usable]
+def is_black_and_white(inverse: Float32Map, usable: NDArray[np.bool_]) -> bool:
+    """Whether an inverse depth (h, w) of more than one value has hardly any but two, as masks do.
+
+    Masks of less than half a percent of the photo and very soft ones are not found.
+    """
+    values = inverse[usable]
     values = values[:: max(1, len(values) // 100_000)]  # sorting many takes longer than it is worth
     low, high = np.quantile(values, (0.005, 0.995))  # without outliers
     if low == high:

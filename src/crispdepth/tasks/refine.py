@@ -109,7 +109,7 @@ def refine_depth(
     confidence = np.ones(depth.size, np.float32)
     layers: list[LayerPair] = []
     notes: list[str] = []
-    if is_black_and_white(depth.values, depth.usable):
+    if is_black_and_white(scaled.values, depth.usable):
         notes.append("The depth has hardly any values but two: is it a mask?")
     used = 0
     for index, name in enumerate(masks.names):
