@@ -82,7 +82,7 @@ def cases(options: Options) -> Iterator[Case]:
                 for memory in (0.0, 2.0, 1.0, 0.5):
                     yield Case(part, options.preset, 20, hall, memory)  # type: ignore[arg-type]
         if part == "corridor":
-            for views in (20, 200, 2000):
+            for views in (20, 100, 200, 1000):
                 hall = (2.0, 2.4, 1.0 * views)
                 yield Case(part, options.preset, views, hall, 0.5, far=3.0, walk=True)
         if part == "paper":

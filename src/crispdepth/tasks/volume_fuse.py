@@ -116,7 +116,6 @@ def gather(
         on_view()
     if not gathered:
         raise ValueError("There is no view to fuse.")
-    _return_freed()
     return volume, gathered
 
 
@@ -191,6 +190,7 @@ def regress(
     for tile in tiles:
         name = "answer-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
         if name not in kept:
+            _return_freed()
             kept[name] = _answer(tile, gathered, network.fusion, kept, volume.device)
         answer, group = kept[name], volume.store.group
         slices = [
@@ -293,7 +293,7 @@ def _maps(
 def _return_freed() -> None:
     """Let go of memory that is free but that the C library keeps, where it is glibc.
 
-    Thousands of views leave holes of a hundred megabytes, and a tile fits into none of them.
+    Views and tiles leave holes behind, the more of them the more, and a tile fits into none.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
