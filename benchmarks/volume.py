@@ -63,6 +63,8 @@ has in its frame is still told, what it shows there is not."""
 SHIPPED = "as shipped"
 """The shipped weights, trained for much longer than the variants."""
 
+SHIPPED_HIDDEN = "as shipped, photos hidden"
+
 TABLES = {
     "Classical, one stage, two stages": (
         "classical",
@@ -79,7 +81,7 @@ TABLES = {
         "trilinear",
         "rbf",
     ),
-    "What photos show": (HIDDEN, "two stages"),
+    "What photos show": (HIDDEN, "two stages", SHIPPED_HIDDEN, SHIPPED),
     "Overlap masks, that is confidence": ("without masks", "two stages"),
     "Embedding of depth": (
         "one stage, no depth",
@@ -273,6 +275,7 @@ def measure_all(options: MeasureOptions) -> None:
         ("classical", 0): classical,
         (UNTRAINED, 0): learned(build_volume("volume-small"), planes=False),
         (SHIPPED, 0): learned(load_volume(options.weights)),
+        (SHIPPED_HIDDEN, 0): learned(load_volume(options.weights), hidden=True),
     }
     for name, variant in variants().items():
         wanted = not options.only or any(part in name for part in options.only)
