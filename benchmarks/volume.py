@@ -64,6 +64,7 @@ SHIPPED = "as shipped"
 """The shipped weights, trained for much longer than the variants."""
 
 SHIPPED_HIDDEN = "as shipped, photos hidden"
+"""The shipped weights, hidden alike."""
 
 TABLES = {
     "Classical, one stage, two stages": (

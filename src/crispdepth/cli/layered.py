@@ -101,6 +101,16 @@ def read_layered(options: LayeredOptions) -> LayeredInput:
     )
 
 
+def check_folder(path: Path) -> None:
+    """Refuse an output folder that is a file.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if path.is_file():
+        raise UsageError(f"-o {path} is a file; name a folder.")
+
+
 def check_output(
     path: Path, suffixes: Sequence[str], *, overwrite: bool, read: Iterable[Path | None] = ()
 ) -> None:

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth import __version__
 from crispdepth.cli.errors import ExitCode, UsageError
+from crispdepth.cli.layered import check_folder
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.multiview_config import MultiviewConfig
@@ -64,8 +65,7 @@ def run(options: MultiviewOptions) -> int:
             "--depths: this command finds depth from the photos alone. What reads depths is "
             "`crispdepth fuse`, `splat` and `reconstruct --method given`."
         )
-    if options.out.is_file():
-        raise UsageError(f"-o {options.out} is a file; name a folder.")
+    check_folder(options.out)
     try:
         import torch
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, arg
 
 from crispdepth.cli.errors import ExitCode, UsageError
+from crispdepth.cli.layered import check_folder
 from crispdepth.cli.scene_input import SceneOptions, open_input
 from crispdepth.cli.terminal import Terminal
 from crispdepth.tasks.reconstruct_config import ReconstructConfig
@@ -61,8 +62,7 @@ def run(options: ReconstructOptions) -> int:
 
     if options.longest is not None:
         raise UsageError("The size of the maps goes with --quality; leave --longest away.")
-    if options.out.is_file():
-        raise UsageError(f"-o {options.out} is a file; name a folder.")
+    check_folder(options.out)
     config = options.config
     if options.depths is not None:
         if config.method not in ("auto", "given"):

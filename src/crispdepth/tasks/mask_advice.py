@@ -18,9 +18,10 @@ GREY = 0.5
 """Share of the photo that a mask may leave between 0.1 and 0.9 without a question."""
 
 BLACK_AND_WHITE = 0.98
-"""Share of a depth map that has one of two values if it is a mask, up to `EDGE` of its range."""
+"""Share of a depth map that has one of two values if it is a mask, up to `TOLERANCE`."""
 
-EDGE = 0.02
+TOLERANCE = 0.02
+"""How far from either end of its range a value of a mask may be, in parts of that range."""
 
 
 class Evidence(NamedTuple):
@@ -102,4 +103,4 @@ def is_black_and_white(inverse: Float32Map, usable: NDArray[np.bool_]) -> bool:
     if low == high:
         return False
     place = (values - low) / (high - low)
-    return bool(np.mean((place > EDGE) & (place < 1 - EDGE)) < 1 - BLACK_AND_WHITE)
+    return bool(np.mean((place > TOLERANCE) & (place < 1 - TOLERANCE)) < 1 - BLACK_AND_WHITE)
