@@ -22,6 +22,7 @@ from crispdepth.ops.tsdf import TsdfVolume
 from crispdepth.tasks.fuse import FuseConfig, surface
 from crispdepth.tasks.volume_fuse import (
     PLANES,
+    TILE_SHARE,
     Kept,
     corrected,
     gather,
@@ -83,7 +84,7 @@ def fused(
 
 def gigabytes(made: VolumeNetwork, side: int) -> float:
     """The memory with which tiles have no more voxels than a cube of that side."""
-    return 4 / 3 * voxel_bytes(made.fusion) * (side**3 + 1) / 1e9
+    return voxel_bytes(made.fusion) * (side**3 + 1) / TILE_SHARE / 1e9
 
 
 @pytest.mark.parametrize(

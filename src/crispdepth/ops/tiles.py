@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispdepth.geometry.voxel_grid import Index, VoxelGrid
-from crispdepth.ops.blocks import EDGE, unpack
+from crispdepth.ops.blocks import EDGE, pack, unpack
 
 _SHARES = (1.0, 0.5, 0.25)  # of the largest box: smaller ones leave out more of what is empty
+_AT_ONCE = 1 << 16  # blocks of which places are computed
 _TRIED = 6  # shapes of each, the cheapest if nothing was empty
 
 
@@ -53,10 +54,11 @@ def cut_into_tiles(
             f"Tiles of {most_voxels} voxels are too small: with a halo of {halo} voxels they have "
             f"{smallest} or more."
         )
-    cells = torch.div(unpack(keys) * EDGE, unit, rounding_mode="floor").cpu().numpy()
-    places, cell = np.unique(cells, axis=0, return_inverse=True)
+    of_block = torch.cat([_cells(part, unit) for part in torch.split(keys, _AT_ONCE)])
+    cells, cell = np.unique(of_block.cpu().numpy(), return_inverse=True)
+    places = unpack(torch.from_numpy(cells)).numpy()
     number, boxes = _cut(places, halo / unit, most_voxels / unit**3)
-    of_key = number[cell.reshape(-1)]
+    of_key = number[cell]
     order = torch.from_numpy(np.argsort(of_key, kind="stable")).to(keys.device)
     parts = torch.split(keys[order], np.bincount(of_key).tolist())
     return [
@@ -78,6 +80,11 @@ def block_values(field: Tensor, tile: Tile) -> Tensor:
     x, y, z = (start[:, axis, None] + steps for axis in range(3))
     values: Tensor = field[x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]]
     return values.flatten(1)
+
+
+def _cells(keys: Tensor, unit: int) -> Tensor:
+    """Keys of the cells, ``unit`` voxels wide, that blocks lie in, (n,)."""
+    return pack(torch.div(unpack(keys) * EDGE, unit, rounding_mode="floor"))
 
 
 def _units(halo: int, stride: int) -> tuple[int, int]:

@@ -27,6 +27,7 @@ stall, at half the memory of floats. 0 means that there is no colour yet."""
 
 _CACHED = 1 << 17  # voxels at once: what a step makes of them stays in the cache
 _MANY = 1 << 22  # where launching a step is what takes time
+_LISTED = 1 << 14  # blocks of which only the place is looked at
 _FAR = 1e18  # more than any depth
 
 
@@ -283,21 +284,25 @@ class TsdfVolume:
 
     def _in_sight(self, camera: Camera) -> Tensor:
         """Keys of the existing blocks that a camera may see, whatever stands before them."""
-        keys = self.store.keys
         side = EDGE * self.voxel_size
-        centre = (unpack(keys).double() + 0.5) * side
-        pose = torch.from_numpy(np.array(camera.cam_from_world)).to(self.device)
-        points = centre @ pose[:3, :3].T + pose[:3, 3]
         radius = side  # more than half the diagonal
-        height, width = camera.size
-        near = points[:, 2] > -radius
+        pose = torch.from_numpy(np.array(camera.cam_from_world)).to(self.device)
         K = torch.from_numpy(np.array(camera.K)).to(self.device)
-        pixels = points @ K.T
-        for axis, end in ((0, width), (1, height)):
-            reach = radius * float(K[axis].norm())
-            near &= pixels[:, axis] > -reach
-            near &= pixels[:, axis] < pixels[:, 2] * end + reach + radius * end
-        return keys[near]
+        ends = [
+            (axis, end, radius * float(K[axis].norm()))
+            for axis, end in enumerate(camera.size[::-1])
+        ]
+        found = []
+        for keys in torch.split(self.store.keys, _LISTED):
+            centre = (unpack(keys).double() + 0.5) * side
+            points = centre @ pose[:3, :3].T + pose[:3, 3]
+            near = points[:, 2] > -radius
+            pixels = points @ K.T
+            for axis, end, reach in ends:
+                near &= pixels[:, axis] > -reach
+                near &= pixels[:, axis] < pixels[:, 2] * end + reach + radius * end
+            found.append(keys[near])
+        return torch.cat(found)
 
 
 def _pixels(x: Tensor, y: Tensor, z: Tensor, camera: Camera) -> Tensor:

@@ -51,7 +51,9 @@ PLANES = 0.2
 """What the planes of pixels say beyond fused distances counts in full up to this, in truncations,
 and not at all from twice of it: see `corrected`."""
 
-_TILE_SHARE = 0.75  # of the memory for a photo, then for a tile; the rest is for the field
+TILE_SHARE = 0.9
+"""Of the memory that is allowed for a photo, then for a tile; the rest is for the field."""
+
 _EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
 
 
@@ -102,7 +104,7 @@ def gather(
     """
     assert config.voxel is not None
     network.to(device)
-    field_memory = max((1 - _TILE_SHARE) * config.max_memory, 0.001)
+    field_memory = max((1 - TILE_SHARE) * config.max_memory, 0.001)
     volume = start_volume(config.voxel, replace(config, max_memory=field_memory), device, hull)
     carves = config.carve and hull is None  # a hull knows better what is beside the object
     gathered = []
@@ -137,7 +139,7 @@ def require_memory(network: VolumeNetwork, max_memory: float, size: Size) -> Non
         (tile, f"the smallest tile has {voxels} voxels", ""),
         (photo, f"the largest photo has {width} x {height} pixels", "smaller photos or "),
     )
-    gigabytes = math.ceil(100 * needed / _TILE_SHARE / GIGABYTE) / 100
+    gigabytes = math.ceil(100 * needed / TILE_SHARE / GIGABYTE) / 100
     if gigabytes > max_memory:
         raise ValueError(
             f"Learned fusion with these weights needs {gigabytes:g} GB or more ({what}), but "
@@ -152,7 +154,7 @@ def plan(volume: TsdfVolume, network: VolumeNetwork, config: FuseConfig) -> list
     Raises:
         ValueError: none fits into the memory, see `require_memory`.
     """
-    fusion, memory = network.fusion, _TILE_SHARE * config.max_memory * GIGABYTE
+    fusion, memory = network.fusion, TILE_SHARE * config.max_memory * GIGABYTE
     return cut_into_tiles(
         volume.store.keys,
         volume.voxel_size,
