@@ -7,6 +7,7 @@ all that the network reads of, so the answer is that of one volume about everyth
 that of a tile, whatever the number of views and the size of the scene.
 """
 
+import copy
 import ctypes
 import math
 import sys
@@ -25,6 +26,7 @@ from crispdepth.geometry.frustum import may_see
 from crispdepth.models.volume.features import POOLED
 from crispdepth.models.volume.features import STRIDE as CELL
 from crispdepth.models.volume.fusion import FusionNetwork, sight_limit
+from crispdepth.models.volume.layers3d import fold_norms
 from crispdepth.models.volume.network import VolumeNetwork
 from crispdepth.ops.posed_conv import nearest_octahedral
 from crispdepth.ops.tiles import Tile, block_values, cut_into_tiles, fewest_voxels
@@ -54,6 +56,8 @@ and not at all from twice of it: see `corrected`."""
 TILE_SHARE = 0.9
 """Of the memory that is allowed for a photo, then for a tile; the rest is for the field."""
 
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+_LARGE = 1 << 21  # bytes
 _EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
 
 
@@ -189,11 +193,13 @@ def regress(
         kept: with the maps of the views; gets the answer of each tile.
         on_tile: called after each tile.
     """
+    fusion = copy.deepcopy(network.fusion)
+    fold_norms(fusion)
     for tile in tiles:
         name = "answer-" + "_".join(map(str, (*tile.grid.first, *tile.grid.shape)))
         if name not in kept:
-            _return_freed()
-            kept[name] = _answer(tile, gathered, network.fusion, kept, volume.device)
+            _return_what_is_freed()
+            kept[name] = _answer(tile, gathered, fusion, kept, volume.device)
         answer, group = kept[name], volume.store.group
         slices = [
             torch.split(torch.from_numpy(answer[part]).to(volume.device), group)
@@ -204,7 +210,7 @@ def regress(
         ):
             slots, data = volume.store.slots(keys), volume.store.data
             before = data["tsdf"][slots]
-            if network.fusion.config.residual:
+            if fusion.config.residual:
                 distance = corrected(distance, fused, before)
             data["tsdf"][slots] = torch.where(known, distance, before)
         on_tile()
@@ -292,15 +298,18 @@ def _maps(
     return {"depth": depth, "weight": weight}, camera
 
 
-def _return_freed() -> None:
-    """Let go of memory that is free but that the C library keeps, where it is glibc.
+def _return_what_is_freed() -> None:
+    """Let the C library give large arrays back at once, where it is glibc, and what it keeps now.
 
-    Views and tiles leave holes behind, the more of them the more, and a tile fits into none.
+    It would take them from its heap after the first, and there thousands of views and tiles leave
+    holes behind, the more of them the more, into which no tile fits. For all of the process; large
+    arrays take a tenth longer to make.
     """
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+            library.mallopt(_MMAP_THRESHOLD, _LARGE)
+            library.malloc_trim(0)
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from crispdepth.models.volume.layers3d import STRIDE, ConvBnReLU3d, Hourglass3d
+from crispdepth.models.volume.layers3d import STRIDE, ConvBnReLU3d, Hourglass3d, fold_norms
 
 RADIUS = 12
 """Cells away that one cell of an hourglass depends on at most."""
@@ -71,3 +71,14 @@ def test_a_tile_with_a_halo_is_the_same_as_in_the_whole() -> None:
     assert halo % STRIDE == 0
     tile = hourglass(whole[..., 32 - halo : 44 + halo])[..., halo:-halo]
     torch.testing.assert_close(tile, hourglass(whole)[..., 32:44], atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_folded_norms_change_nothing_that_is_said() -> None:
+    torch.manual_seed(0)
+    network = used(nn.Sequential(ConvBnReLU3d(3, 4, relu=False), Hourglass3d(4))).double()
+    volume = torch.randn(2, 3, 9, 6, 5, dtype=torch.float64)
+    before = network(volume)
+    fold_norms(network)
+    assert not any(isinstance(each, nn.BatchNorm3d) for each in network.modules())
+    torch.testing.assert_close(network(volume), before, rtol=0, atol=1e-12)

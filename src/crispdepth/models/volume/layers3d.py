@@ -6,6 +6,7 @@ a volume ends.
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 STRIDE = 4
 """Cells of a volume to a cell at the bottom of an hourglass."""
@@ -21,6 +22,25 @@ class ConvBnReLU3d(nn.Sequential):
             nn.BatchNorm3d(width),
             *([nn.ReLU(inplace=True)] if relu else []),
         )
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Put the norms that follow convolutions into their kernels, of these layers in a network.
+
+    What it says stays the same up to rounding; it takes less time and memory, and cannot be
+    trained any more.
+
+    Args:
+        network: in evaluation mode; it is changed.
+    """
+    for layer in list(network.modules()):
+        if isinstance(layer, ConvBnReLU3d) and isinstance(norm := layer[1], nn.BatchNorm3d):
+            assert isinstance(layer[0], nn.Conv3d)
+            layer[0] = fuse_conv_bn_eval(layer[0], norm)
+            layer[1] = nn.Identity()
+        elif isinstance(layer, _Up) and isinstance(norm := layer.norm, nn.BatchNorm3d):
+            layer.spread = fuse_conv_bn_eval(layer.spread, norm, transpose=True)
+            layer.norm = nn.Identity()
 
 
 class Hourglass3d(nn.Module):
@@ -57,7 +77,7 @@ class _Up(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.spread = nn.ConvTranspose3d(channels, width, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.BatchNorm3d(width)
+        self.norm: nn.Module = nn.BatchNorm3d(width)
 
     def forward(self, volume: Tensor, like: Tensor) -> Tensor:
         """At the size of ``like``, of which each side is twice the volume's or one less."""
