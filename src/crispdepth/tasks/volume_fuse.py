@@ -56,7 +56,7 @@ and not at all from twice of it: see `corrected`."""
 TILE_SHARE = 0.9
 """Of the memory that is allowed for a photo, then for a tile; the rest is for the field."""
 
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_... of malloc.h
 _LARGE = 1 << 21  # bytes
 _EVERYTHING = 1e6  # voxels to what is behind everything, where a view sees past the object
 
@@ -308,6 +308,7 @@ def _return_what_is_freed() -> None:
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+            library.mallopt(_TRIM_THRESHOLD, _LARGE)
             library.mallopt(_MMAP_THRESHOLD, _LARGE)
             library.malloc_trim(0)
 
