@@ -200,12 +200,12 @@ def test_learned_fusion_goes_on_where_it_was_interrupted_and_tidies_up(
     )
     with pytest.raises(KeyboardInterrupt):
         reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=Noting(stop_after=10))
-    views = {path: path.stat().st_mtime_ns for path in (tmp_path / PUT_ASIDE).glob("view-*")}
+    views = {path: path.stat().st_mtime_ns for path in (tmp_path / PUT_ASIDE).rglob("view-*")}
     assert len(views) == 10
     with pytest.raises(KeyboardInterrupt):  # after the answer of a tile was kept
         reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=Noting(stop_after=10))
     assert {path: path.stat().st_mtime_ns for path in views} == views
-    assert list((tmp_path / PUT_ASIDE).glob("answer-*"))
+    assert list((tmp_path / PUT_ASIDE).rglob("answer-*"))
     noting = Noting()
     found = reconstruct(ball, tmp_path, what=("mesh",), config=config, watch=noting)
     assert any("tile" in line for line in noting.lines)
@@ -214,6 +214,41 @@ def test_learned_fusion_goes_on_where_it_was_interrupted_and_tidies_up(
     np.testing.assert_allclose(np.linalg.norm(found.mesh.vertices, axis=1), 1, atol=0.15)
     with pytest.raises(ValueError, match="holds the mesh of other photos or settings"):
         reconstruct(ball, tmp_path, what=("mesh",), config=replace(PREVIEW, voxel=0.2))
+
+
+def test_what_fusion_with_other_weights_has_left_is_not_taken(
+    ball: Path, volume_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where it cannot be removed, or the program is stopped meanwhile."""
+    views = [replace(view, masks=None) for view in open_scene(ball).scene]  # no hull holds it
+    scene = tmp_path / "scene"
+    write_transforms(scene_of_views(views), scene)
+    network = build_volume("volume-small")
+    bias = network.fusion.heads[-1][-1].bias  # type: ignore[index]
+    torch.nn.init.constant_(bias, 0.05)
+    write_weights(network, "volume-small", tmp_path / "weights", {})
+    config = replace(PREVIEW, fusion="volume", fusion_weights=str(tmp_path / "weights"), voxel=0.2)
+    other = replace(config, fusion_weights=str(volume_weights))
+    expected = reconstruct(scene, tmp_path / "fresh", what=("mesh",), config=other).mesh
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(scene, tmp_path / "a", what=("mesh",), config=config, watch=Noting(10))
+    assert list((tmp_path / "a" / PUT_ASIDE).rglob("answer-*"))
+    monkeypatch.setattr("crispdepth.api.scene.shutil.rmtree", lambda *args, **kwargs: None)
+    found = reconstruct(scene, tmp_path / "a", what=("mesh",), config=other).mesh
+    assert list((tmp_path / "a" / PUT_ASIDE).rglob("view-*"))
+    assert expected is not None
+    assert found is not None
+    np.testing.assert_array_equal(found.vertices, expected.vertices)
+
+
+def test_a_mesh_is_that_of_its_fusion_whatever_is_asked_for_next(
+    ball: Path, volume_weights: Path, tmp_path: Path
+) -> None:
+    classical = replace(PREVIEW, voxel=0.2)
+    learned = replace(classical, fusion="volume", fusion_weights=str(volume_weights))
+    assert reconstruct(ball, tmp_path, what=("mesh",), config=classical).made == {"mesh"}
+    assert reconstruct(ball, tmp_path, what=("depth",), config=classical).made == {"mesh"}
+    assert reconstruct(ball, tmp_path, what=("depth",), config=learned).made == set()
 
 
 def test_masks_that_enclose_nothing_are_spoken_of(ball: Path, tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ def test_the_network_fuses_with_weights_and_says_what_is_missing(
     assert "There are no weights" in capsys.readouterr().err
     assert main([*words, "--fusion-weights", str(volume_weights)]) == 2
     assert "--fusion volume" in capsys.readouterr().err
+    assert main([*learned, str(volume_weights), "--truncation", "4"]) == 2
+    assert "--truncation is of --fusion tsdf" in capsys.readouterr().err
     assert main([*learned, str(volume_weights), "--max-memory", "0.02"]) == 1
     said = capsys.readouterr().err
     assert "max_memory is 0.02 GB. Allow more (--max-memory" in said

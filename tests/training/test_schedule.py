@@ -1,4 +1,4 @@
-"""The learning rate rises, stays, and falls tenfold twice."""
+"""The learning rate rises, stays, and falls as it should."""
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,11 @@ from crispdepth.training.schedule import learning_rate_factor
 )
 def test_it_falls_tenfold_at_60_and_80_percent(step: int, factor: float) -> None:
     assert learning_rate_factor(step, 1000) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1), (499, 1), (500, 0.5), (999, 0.5)])
+def test_it_can_be_halved_at_half(step: int, factor: float) -> None:
+    assert learning_rate_factor(step, 1000, decay="halved") == pytest.approx(factor)
 
 
 def test_it_rises_in_equal_steps_to_1() -> None:

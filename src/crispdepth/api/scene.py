@@ -129,7 +129,7 @@ def reconstruct(
     fusing = _fusing(result)
     matcher = load_depth_network(config.method, config.weights)
     fuser = None
-    if config.fusion == "volume" and "mesh" in what:
+    if config.fusion == "volume":  # whatever is made: what is there is of these weights or not
         cameras = opened.scene.cameras
         fuser = load_fusion_network(config.fusion_weights, cameras, config.max_memory)
     keys = _keys(result, fusing, matcher, fuser)
@@ -147,7 +147,7 @@ def reconstruct(
         with stages.begin("mesh", keys["mesh"], OUTPUTS["mesh"]) as goes_on:
             if not goes_on:
                 shutil.rmtree(stages.folder / PUT_ASIDE, ignore_errors=True)
-            _make_mesh(result, fusing, fuser, device, watch)
+            _make_mesh(result, fusing, fuser, keys["mesh"], device, watch)
             shutil.rmtree(stages.folder / PUT_ASIDE, ignore_errors=True)
     if "splats" in what and not stages.is_done("splats", keys["splats"]):
         with stages.begin("splats", keys["splats"], OUTPUTS["splats"]):
@@ -320,10 +320,11 @@ def _make_mesh(
     result: Reconstruction,
     fusing: FuseConfig,
     fuser: "Loaded[VolumeNetwork] | None",
+    key: str,
     device: str,
     watch: Watch,
 ) -> None:
-    """The mesh of the depths."""
+    """The mesh of the depths; ``key`` is all that it depends on."""
     from crispdepth.tasks.fuse import fuse, voxel_size
     from crispdepth.tasks.hull import MOST_SILHOUETTES, visual_hull
     from crispdepth.tasks.reconstruct import spread
@@ -351,7 +352,7 @@ def _make_mesh(
     else:
         from crispdepth.api.learned_mesh import learned_mesh
 
-        folder = result.folder / PUT_ASIDE
+        folder = result.folder / PUT_ASIDE / key  # what others have left there is never taken
         mesh = learned_mesh(
             views,
             len(usable),

@@ -66,6 +66,10 @@ def run(options: FuseOptions) -> int:
 
     if options.fusion_weights is not None and options.fusion != "volume":
         raise UsageError("--fusion-weights are those of --fusion volume.")
+    if options.fusion == "volume" and options.config.truncation != FuseConfig.truncation:
+        raise UsageError(
+            "--truncation is of --fusion tsdf: a network fuses with that of its training."
+        )
     if options.each_object and options.config.only is not None:
         raise UsageError("--only names one object, --each-object takes all; choose one of them.")
     apart = options.each_object or options.config.only is not None

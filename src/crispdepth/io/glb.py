@@ -54,9 +54,17 @@ def glb(
         "buffers": [{"byteLength": sum(sizes)}],
     }
     text = json.dumps(document).encode()
-    binary = b"".join(values.tobytes() for values in arrays)
-    chunks = _chunk(b"JSON", text + b" " * (-len(text) % 4)) + _chunk(b"BIN\0", binary)
-    return b"glTF" + np.array([2, 12 + len(chunks)], "<u4").tobytes() + chunks
+    text += b" " * (-len(text) % 4)
+    length = 12 + 8 + len(text) + 8 + sum(sizes)
+    heads = [_words(b"glTF", 2, length), _words(len(text), b"JSON"), _words(sum(sizes), b"BIN\0")]
+    # All at once: each step on the way would be a copy.
+    data = [np.ascontiguousarray(values).data for values in arrays]
+    return b"".join([*heads[:2], text, heads[2], *data])
+
+
+def _words(*words: int | bytes) -> bytes:
+    """Numbers as uint32 between what is bytes already."""
+    return b"".join(np.array([w], "<u4").tobytes() if isinstance(w, int) else w for w in words)
 
 
 def _accessor(view: int, values: NDArray[Any], kind: str) -> dict[str, Any]:
@@ -66,7 +74,3 @@ def _accessor(view: int, values: NDArray[Any], kind: str) -> dict[str, Any]:
         "count": len(values),
         "type": kind,
     }
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return np.array([len(data)], "<u4").tobytes() + name + data

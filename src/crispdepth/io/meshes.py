@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crispdepth.io.atomic import write_bytes
+from crispdepth.io.atomic import atomic_path, write_bytes
 from crispdepth.io.glb import glb
 from crispdepth.io.ply import ply_colours, ply_points, ply_triangles, read_ply_rows
 from crispdepth.ops.colour import linear_from_srgb
@@ -45,10 +45,10 @@ def write_mesh(path: str | Path, mesh: Mesh, *, up: tuple[float, float, float] =
     if not len(mesh.faces):
         raise ValueError(f"There is no surface to write to {path}.")
     suffix = path.suffix.lower()
-    if suffix == ".glb":
-        write_bytes(path, _glb(mesh, np.asarray(up, np.float64)))
+    if suffix == ".ply":
+        _write_ply(path, mesh)
     else:
-        write_bytes(path, _ply(mesh) if suffix == ".ply" else _obj(mesh))
+        write_bytes(path, _obj(mesh) if suffix == ".obj" else _glb(mesh, np.asarray(up, float)))
 
 
 def check_suffix(path: Path) -> None:
@@ -71,7 +71,7 @@ def read_mesh(path: str | Path) -> Mesh:
         raise ValueError(f"Cannot read {path} as a PLY mesh: {error}") from error
 
 
-def _ply(mesh: Mesh) -> bytes:
+def _write_ply(path: Path, mesh: Mesh) -> None:
     fields: list[tuple[Any, ...]] = [("xyz", "<f4", 3)]
     properties = [f"property float {name}" for name in "xyz"]
     if mesh.colours is not None:
@@ -86,7 +86,10 @@ def _ply(mesh: Mesh) -> bytes:
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
     lines += [*properties, f"element face {len(faces)}"]
     lines += ["property list uchar int vertex_indices", "end_header\n"]
-    return "\n".join(lines).encode() + vertices.tobytes() + faces.tobytes()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write("\n".join(lines).encode())
+        file.write(vertices.data)
+        file.write(faces.data)
 
 
 def _obj(mesh: Mesh) -> bytes:

@@ -18,11 +18,11 @@ _NUDGE = 1e-4  # of the truncation: no vertex lies on a voxel, so each has its o
 
 
 class _Part(NamedTuple):
-    """Triangles of one piece; vertices are float64 voxels from the corner of the piece."""
+    """Triangles of one piece; vertices are voxels from the corner of the piece."""
 
     corner: NDArray[np.int64]  # (3,) voxels
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
     colours: NDArray[np.uint8] | None
 
 
@@ -41,42 +41,49 @@ def extract_mesh(volume: TsdfVolume, min_weight: float = 0.0) -> Mesh:
         ImportError: scikit-image is missing.
     """
     parts = list(_parts(volume, min_weight))
-    vertices = np.concatenate([p.vertices + p.corner for p in parts] or [np.zeros((0, 3))])
-    starts = np.cumsum([0, *(len(p.vertices) for p in parts)])
-    faces = [p.faces + start for p, start in zip(parts, starts, strict=False)]
-    joined = np.concatenate(faces or [np.zeros((0, 3), np.int64)])
-    kept, number = _join(parts, vertices)
-    colours = None
-    if volume.coloured:
-        colours = np.concatenate(
-            [p.colours for p in parts if p.colours is not None] or [np.zeros((0, 3), np.uint8)]
-        )[kept]
-    return Mesh(
-        (vertices[kept] * volume.voxel_size).astype(np.float32),
-        number[joined].astype(np.int32),
-        colours,
-    )
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    kept, number = _join(parts, starts)
+    vertices = np.empty((int(kept.sum()), 3), np.float32)
+    faces = np.empty((sum(len(part.faces) for part in parts), 3), np.int32)
+    colours = np.empty(vertices.shape, np.uint8) if volume.coloured else None
+    vertex = face = 0
+    parts.reverse()  # one is let go of after the other
+    for start in starts[:-1]:
+        part = parts.pop()
+        mine = kept[start : start + len(part.vertices)]
+        rows = slice(vertex, vertex := vertex + int(mine.sum()))
+        vertices[rows] = (part.vertices[mine] + part.corner) * volume.voxel_size
+        faces[face : (face := face + len(part.faces))] = number[part.faces + start]
+        if colours is not None:
+            assert part.colours is not None
+            colours[rows] = part.colours[mine]
+    return Mesh(vertices, faces, colours)
 
 
 def _join(
-    parts: list[_Part], vertices: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which vertices to keep, and the new number of each old one.
+    parts: list[_Part], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Which vertices to keep, and the new number of each old one; those of parts after each other.
 
     A vertex is its edge of the voxel grid: the lower voxel and the axis. Only those in a border
     plane of a piece can be there twice.
     """
-    local = np.concatenate([p.vertices for p in parts] or [np.zeros((0, 3))])
-    shared = np.nonzero(((local == 0) | (local == _SIDE)).any(axis=1))[0]
-    number = np.arange(len(vertices))
-    if len(shared):
-        axis = np.abs(vertices[shared] - np.rint(vertices[shared])).argmax(axis=1)
-        edge = np.concatenate([np.floor(vertices[shared]).astype(np.int64), axis[:, None]], 1)
-        _, first, same = np.unique(edge, axis=0, return_index=True, return_inverse=True)
-        number[shared] = shared[first][same.reshape(-1)]
-    kept = np.nonzero(number == np.arange(len(vertices)))[0]
-    new = np.empty(len(vertices), np.intp)
-    new[kept] = np.arange(len(kept))
+    shared, edges = [starts[:0]], [np.zeros((0, 4), np.int64)]
+    for part, start in zip(parts, starts, strict=False):
+        border = ((part.vertices == 0) | (part.vertices == _SIDE)).any(axis=1)
+        place = part.vertices[border].astype(np.float64)
+        axis = np.abs(place - np.rint(place)).argmax(axis=1)
+        voxel = np.floor(place).astype(np.int64) + part.corner
+        shared.append(start + np.nonzero(border)[0])
+        edges.append(np.concatenate([voxel, axis[:, None]], axis=1))
+    at = np.concatenate(shared)
+    number = np.arange(starts[-1], dtype=np.int32)
+    _, first, same = np.unique(
+        np.concatenate(edges), axis=0, return_index=True, return_inverse=True
+    )
+    number[at] = at[first][same.reshape(-1)]
+    kept = number == np.arange(starts[-1], dtype=np.int32)
+    new = np.cumsum(kept, dtype=np.int32) - 1
     return kept, new[number]
 
 
@@ -105,10 +112,10 @@ def _parts(volume: TsdfVolume, min_weight: float) -> Iterator[_Part]:
             vertices, faces, _, _ = marching_cubes(tsdf, 0.0, mask=mask)  # type: ignore[no-untyped-call]
         except RuntimeError:  # no surface within the cells that are known
             continue
-        vertices = _snap(vertices.astype(np.float64))
+        vertices = _snap(vertices)
         colours = _colours(fields["colour"], vertices) if volume.coloured else None
         corner = (piece * _SIDE).cpu().numpy()
-        yield _Part(corner, vertices, faces.astype(np.int64), colours)
+        yield _Part(corner, vertices, faces.astype(np.int32), colours)
 
 
 def _dense(volume: TsdfVolume, blocks: Tensor, around: Tensor) -> dict[str, NDArray[Any]]:
@@ -130,13 +137,13 @@ def _dense(volume: TsdfVolume, blocks: Tensor, around: Tensor) -> dict[str, NDAr
     return fields
 
 
-def _snap(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+def _snap(vertices: NDArray[np.float32]) -> NDArray[np.float32]:
     """Whole voxels where a vertex lies on them but for rounding, far below `_NUDGE` / 2."""
     whole = np.rint(vertices)
     return np.where(np.abs(vertices - whole) < _NUDGE / 8, whole, vertices)
 
 
-def _colours(colour: NDArray[Any], vertices: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _colours(colour: NDArray[Any], vertices: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.floor(vertices).astype(np.intp), np.ceil(vertices).astype(np.intp)
     share = (vertices - low).max(axis=1, keepdims=True)
     ends = [colour[tuple(end.T)].astype(np.float64) / COLOUR_STEPS for end in (low, high)]

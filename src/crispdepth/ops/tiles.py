@@ -18,6 +18,7 @@ from crispdepth.ops.blocks import EDGE, pack, unpack
 
 _SHARES = (1.0, 0.5, 0.25)  # of the largest box: smaller ones leave out more of what is empty
 _AT_ONCE = 1 << 16  # blocks of which places are computed
+_SIDES = 40  # lengths of each side that are tried
 _TRIED = 6  # shapes of each, the cheapest if nothing was empty
 
 
@@ -114,7 +115,8 @@ def _cut(places: NDArray[np.int64], halo: float, most: float) -> tuple[NDArray[n
 
 def _shapes(extent: NDArray[np.int64], halo: float, most: float) -> list[NDArray[np.int64]]:
     """Sides of boxes that are worth trying, (3,) each."""
-    sides = [np.unique(-(-length // np.arange(1, length + 1))) for length in extent]
+    longest = most / (1 + 2 * halo) ** 2 - 2 * halo  # of one that is a cell wide
+    sides = [_sides(length, longest) for length in extent]
     shapes = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
     voxels = (shapes + 2 * halo).prod(axis=1)
     cost = voxels * (-(-extent // shapes)).prod(axis=1)
@@ -123,6 +125,14 @@ def _shapes(extent: NDArray[np.int64], halo: float, most: float) -> list[NDArray
         fits = np.flatnonzero(voxels <= share * most)
         tried += list(shapes[fits[np.argsort(cost[fits], kind="stable")[:_TRIED]]])
     return tried
+
+
+def _sides(length: int, longest: float) -> NDArray[np.int64]:
+    """Lengths that cut one into equal parts, ascending; of many, some of all sizes."""
+    sides = np.unique(-(-length // np.arange(1, length + 1)))
+    sides = sides[: max(1, int(np.searchsorted(sides, longest, "right")))]
+    tried: NDArray[np.int64] = sides[np.linspace(0, len(sides) - 1, _SIDES).round().astype(int)]
+    return np.unique(tried)
 
 
 def _about(places: NDArray[np.int64], number: NDArray[np.int64]) -> _Boxes:

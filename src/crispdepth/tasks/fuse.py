@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GIGABYTE = 1e9
 
+_LINKED = 1 << 20  # triangles that are linked at once
 _SPREAD = 2.5  # blocks in the band of a surface, per area of a block's side: an estimate
 
 
@@ -257,15 +258,18 @@ def remove_small_pieces(mesh: Mesh, min_faces: int) -> Mesh:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count = len(mesh.vertices)
     if not len(mesh.faces) or min_faces <= 1:
         return mesh
-    one, two, three = mesh.faces.T
-    links = (np.concatenate([one, two]), np.concatenate([two, three]))
-    graph = coo_array((np.ones(len(links[0]), np.int8), links), shape=(count, count))
-    _, piece = connected_components(graph, directed=False)
-    large = np.bincount(piece[one], minlength=count) >= min_faces
-    return _with_faces(mesh, large[piece[one]])
+    count = len(mesh.vertices)
+    piece = np.arange(count, dtype=np.int32)
+    for start in range(0, len(mesh.faces), _LINKED):  # the graph is several times the mesh
+        one, two, three = piece[mesh.faces[start : start + _LINKED]].T
+        links = (np.concatenate([one, two]), np.concatenate([two, three]))
+        graph = coo_array((np.ones(len(links[0]), np.int8), links), shape=(count, count))
+        count, joined = connected_components(graph, directed=False)
+        piece = joined[piece]
+    of_face = piece[mesh.faces[:, 0]]
+    return _with_faces(mesh, (np.bincount(of_face, minlength=count) >= min_faces)[of_face])
 
 
 def _coloured(mesh: Mesh) -> Mesh:

@@ -66,7 +66,7 @@ class GatheredView(NamedTuple):
 
     name: str
     camera: Camera  # of the features
-    far: float  # beyond this it says nothing; z-depth
+    far: float  # beyond this it says nothing; z-depth, 0: no tile asks it
     turn: int  # which of the 24 rotations it is nearest to
 
 
@@ -259,7 +259,11 @@ def _answer(
     Its distance, the fused one that it corrects (0 if it does not), and where it has evidence.
     """
     accumulator = fusion.accumulator(tile.grid, device)
-    seeing = [each for each in gathered if may_see(each.camera, tile.grid, each.far, margin=1.0)]
+    seeing = [
+        each
+        for each in gathered
+        if each.far and may_see(each.camera, tile.grid, each.far, margin=1.0)
+    ]
     # Views of one rotation after the other: their sums become one before the next are begun.
     for _, group in groupby(sorted(seeing, key=lambda each: each.turn), lambda each: each.turn):
         for view in group:
@@ -340,5 +344,7 @@ def _gathered(
     if fusion.config.reads_depth:
         depth, weight = (torch.from_numpy(maps[part]) for part in ("depth", "weight"))
         far = sight_limit(depth, weight, fusion.config.truncation * config.voxel)
+        if math.isinf(far):  # all tiles along its rays would ask what it shows, to no use
+            far = 0.0
     rotation = torch.from_numpy(camera.cam_from_world[:3, :3].copy())
     return GatheredView(name, camera, far, int(nearest_octahedral(rotation)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crispdepth.models.volume.config import MaskSource
+from crispdepth.training.schedule import Decay
 
 VolumeStage = Literal["stereo", "fusion", "both"]
 OverlapLoss = Literal["absolute", "entropy"]
@@ -15,7 +16,7 @@ class FitConfig:
     """How long and how fast to learn, whatever is learned."""
 
     steps: int = 30_000
-    """Steps of the optimizer. The learning rate falls tenfold at 60 % and at 80 % of them."""
+    """Steps of the optimizer."""
 
     batch: int = 8
     """Samples per step, over all processes."""
@@ -25,6 +26,10 @@ class FitConfig:
 
     warmup: int = 200
     """Steps over which the learning rate rises from 0."""
+
+    decay: Decay = "tenfold"
+    """How the learning rate falls: tenfold at 60 % and at 80 % of the steps (layered refinement),
+    or halved after half of them (VolumeFusion)."""
 
     weight_decay: float = 1e-2
     """Weight decay of AdamW."""

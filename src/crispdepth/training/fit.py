@@ -253,7 +253,9 @@ class _Session:
         config = self.config
         words = [config.seed, self.step, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
-        factor = learning_rate_factor(self.step, config.steps, warmup=config.warmup)
+        factor = learning_rate_factor(
+            self.step, config.steps, warmup=config.warmup, decay=config.decay
+        )
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):

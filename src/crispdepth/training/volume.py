@@ -153,9 +153,14 @@ def _start_from(init: Path, model: VolumeLearner) -> None:
         OSError: they cannot be read.
         ValueError: they are of another network.
     """
-    if (init / BEST).is_file() or (init / LAST).is_file():
+    if (init / BEST).is_file():
         load_weights(init / BEST, model)
         return
+    if (init / LAST).is_file():
+        raise FileNotFoundError(
+            f"The run {init} was stopped before its first evaluation, so it has no best weights "
+            "to start from: continue it until then, or name another."
+        )
     network = load_volume(init, part=None)
     if network.config != model.config:
         raise ValueError(
