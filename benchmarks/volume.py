@@ -61,7 +61,7 @@ HIDDEN = "two stages, photos hidden"
 has in its frame is still told, what it shows there is not."""
 
 SHIPPED = "as shipped"
-"""The shipped weights, trained for much longer than the variants."""
+"""The shipped weights, trained for twice as long as the variants."""
 
 SHIPPED_HIDDEN = "as shipped, photos hidden"
 """The shipped weights, hidden alike."""

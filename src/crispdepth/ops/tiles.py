@@ -18,7 +18,7 @@ from crispdepth.ops.blocks import EDGE, pack, unpack
 
 _SHARES = (1.0, 0.5, 0.25)  # of the largest box: smaller ones leave out more of what is empty
 _AT_ONCE = 1 << 16  # blocks of which places are computed
-_SIDES = 40  # lengths of each side that are tried
+_SIDES = 64  # lengths of each side that are tried
 _TRIED = 6  # shapes of each, the cheapest if nothing was empty
 
 

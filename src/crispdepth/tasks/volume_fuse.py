@@ -107,6 +107,7 @@ def gather(
         OSError: the temporary folder is full.
     """
     assert config.voxel is not None
+    _return_what_is_freed()
     network.to(device)
     field_memory = max((1 - TILE_SHARE) * config.max_memory, 0.001)
     volume = start_volume(config.voxel, replace(config, max_memory=field_memory), device, hull)
