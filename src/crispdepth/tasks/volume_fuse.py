@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispdepth.geometry.frustum import may_see
+from crispdepth.geometry.voxel_grid import VoxelGrid
 from crispdepth.models.volume.features import POOLED
 from crispdepth.models.volume.features import STRIDE as CELL
 from crispdepth.models.volume.fusion import FusionNetwork, sight_limit
@@ -237,6 +238,11 @@ def corrected(distance: Tensor, fused: Tensor, planes: Tensor) -> Tensor:
     return (distance + more.sign() * counted).clamp(-1, 1)
 
 
+def is_asked(view: GatheredView, grid: VoxelGrid) -> bool:
+    """Whether a view may say something about a grid of voxels, so that its tile reads the view."""
+    return view.far > 0 and may_see(view.camera, grid, view.far, margin=1.0)
+
+
 def voxel_bytes(fusion: FusionNetwork) -> float:
     """Memory of a tile in all, for each of its voxels with the halo; measured, and a fifth more."""
     return 4.0 * (3 * fusion.channels + 3 * fusion.config.width + 24)
@@ -260,11 +266,7 @@ def _answer(
     Its distance, the fused one that it corrects (0 if it does not), and where it has evidence.
     """
     accumulator = fusion.accumulator(tile.grid, device)
-    seeing = [
-        each
-        for each in gathered
-        if each.far and may_see(each.camera, tile.grid, each.far, margin=1.0)
-    ]
+    seeing = [each for each in gathered if is_asked(each, tile.grid)]
     # Views of one rotation after the other: their sums become one before the next are begun.
     for _, group in groupby(sorted(seeing, key=lambda each: each.turn), lambda each: each.turn):
         for view in group:
@@ -307,8 +309,8 @@ def _return_what_is_freed() -> None:
     """Let the C library give large arrays back at once, where it is glibc, and what it keeps now.
 
     It would take them from its heap after the first, and there thousands of views and tiles leave
-    holes behind, the more of them the more, into which no tile fits. For all of the process; large
-    arrays take a tenth longer to make.
+    holes behind, the more of them the more, into which no tile fits. For all of the process, which
+    takes up to a tenth longer where it makes many.
     """
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
