@@ -1,5 +1,7 @@
 """Tiles: all blocks once, aligned, within the budget, and what is empty in none."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,14 @@ def test_tiled_is_dense_for_a_network_whose_field_the_halo_covers() -> None:
     dense = answer(8, 100**3)
     torch.testing.assert_close(answer(4, 28**3), dense, rtol=0, atol=1e-12)
     assert (answer(0, 28**3) - dense).abs().max() > 1e-2
+
+
+def test_of_a_long_scene_not_all_shapes_are_tried() -> None:
+    """Two blocks a kilometre apart in voxels of 2 cm: all shapes of boxes would be millions."""
+    keys = pack(torch.tensor([[0, 0, 0], [12_500, 12_500, 12_500]]))
+    tracemalloc.start()
+    tiles = cut_into_tiles(keys, 0.02, halo=17, stride=4, most_voxels=200**3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(tile.keys) for tile in tiles] == [1, 1]
+    assert peak < 60e6  # 700 MB with all of them

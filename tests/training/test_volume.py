@@ -201,6 +201,10 @@ def test_a_stage_starts_from_another_and_ends_as_weights(fit_tiny: Fit, tmp_path
         torch.testing.assert_close(again[name], weight.detach())
     with pytest.raises(ValueError, match="take --preset volume-small, and no"):
         fit_tiny(tmp_path / "other", fit=still, init=Path("volume-small"))
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / LAST).touch()
+    with pytest.raises(FileNotFoundError, match="stopped before its first evaluation"):
+        fit_tiny(tmp_path / "third", fit=still, init=tmp_path / "begun")
     trained = load_file(tmp_path / "both" / "best.safetensors")
     for name, value in network.state_dict().items():
         expected = (
